@@ -5,7 +5,7 @@ use lunatic_benches::{Bar, Chart, Crowd, HEAP, PROFILES, Peer, Row, guest, meter
 
 fn main() {
     let depth = promise(
-        "processes alive at once with the present vm.max_map_count, each having handled a message and used its heap",
+        "processes alive at once with the current vm.max_map_count, each having handled a message and used its heap",
     );
     println!("  vm.max_map_count is {}", meters::max_mappings());
     let bytes = Chart::new(

@@ -241,7 +241,7 @@ fn main() {
         for (part, unit, (ours, plain), is_tail) in [
             ("one caller", "µs", one, false),
             ("16 callers", "calls/s", many, false),
-            ("one caller, 99 of 100 within", "µs", tail, true),
+            ("one caller, 99th percentile", "µs", tail, true),
         ] {
             let what = format!("{what}, {part}");
             let row = Row::new(&what, unit, &ours).beside("wasmtime", &plain);
@@ -251,7 +251,7 @@ fn main() {
     }
 
     let mut group = criterion.benchmark_group("parts of a small call");
-    group.bench_function("hand-over to another thread and back", |bencher| {
+    group.bench_function("handover to another thread and back", |bencher| {
         bencher.iter_custom(hand_over)
     });
     group.bench_function("write, call and read inside the process", |bencher| {

@@ -48,7 +48,7 @@ fn main() {
         _ => {}
     }
     let depth = promise(
-        "HTTP gateway, a fresh process of a small core function per request, 1,000 connections",
+        "HTTP gateway, a fresh process for each request to a small core function, 1,000 connections",
     );
     let go = Peer::go("http");
     let itself = |how| {
@@ -69,7 +69,7 @@ fn main() {
             &|| go.iter().map(answers).collect(),
         ],
     );
-    Row::new("answers", "/s", &ours)
+    Row::new("responses", "/s", &ours)
         .beside("Go's net/http", &of_go)
         .beside("plain hyper", &of_hyper)
         .print(Bar::AtLeastTimes(0.4));
@@ -95,7 +95,7 @@ fn main() {
 /// Measures and prints how long a response takes on a single connection.
 fn latency(what: &str, server: &Server, time: Duration) {
     let answers = (0..3).map(|_| 1e6 / load_over(1, server, REQUEST, answer_length, time / 2));
-    let what = format!("{what}, from a request to its answer");
+    let what = format!("{what}, from a request to its response");
     Row::new(&what, "µs", &Figures::from_iter(answers)).print(Bar::None);
 }
 
@@ -108,7 +108,7 @@ fn components(what: &str, file: &Path, connections: usize, time: Duration) {
         let server = Server::start(command);
         let what = format!("{what}, {policy}");
         let answers = (0..3).map(|_| load_over(connections, &server, REQUEST, answer_length, time));
-        let row = format!("{what}, {connections} connections: answers");
+        let row = format!("{what}, {connections} connections: responses");
         Row::new(&row, "/s", &Figures::from_iter(answers)).print(Bar::None);
         latency(&what, &server, time);
     }
@@ -215,7 +215,7 @@ fn serve_hyper() {
                 Ok::<_, Infallible>(
                     answer
                         .body(Full::new(Bytes::from_static(b"Hello, world!")))
-                        .expect("the answer is valid"),
+                        .expect("the response is valid"),
                 )
             });
             tokio::spawn(async move {

@@ -30,10 +30,10 @@ fn main() {
             &|| raw.iter().map(answers).collect(),
         ],
     );
-    Row::new("answers", "/s", &ours)
+    Row::new("responses", "/s", &ours)
         .beside("Erlang", &erlang)
         .print(Bar::AtLeastTimes(1.0));
-    Row::new("answers", "/s", &ours)
+    Row::new("responses", "/s", &ours)
         .beside("Go's net/http", &go)
         .beside("Go's net", &raw)
         .print(Bar::AtLeastTimes(0.8));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 #[expect(clippy::disallowed_methods, reason = "measures for one second")]
 fn main() {
-    let depth = promise("100,000 processes that wait, or as many as fit");
+    let depth = promise("100,000 waiting processes, or as many as fit");
     let machine = Machine::new();
     let environment = machine.environment(&[depth.choose("100000", "100"), "0"]);
     let main = environment
@@ -27,7 +27,7 @@ fn main() {
     }
     println!("  {alive} processes are waiting");
     // Reading these figures takes about 0.01% of a core.
-    Row::new("one second", "percent of a core", &busy).print(Bar::AtMost(0.1));
-    Row::new("one second", "wake-ups", &wakes).print(Bar::AtMost(0.0));
+    Row::new("over one second", "percent of a core", &busy).print(Bar::AtMost(0.1));
+    Row::new("over one second", "wake-ups", &wakes).print(Bar::AtMost(0.0));
     environment.end();
 }

@@ -12,7 +12,7 @@ const TICK: f64 = 1.0;
     reason = "kills at different points within a tick"
 )]
 fn main() {
-    let depth = promise("from the kill of a spinning process to its death, in ticks of 1 ms");
+    let depth = promise("from killing a spinning process to its death, in ticks of 1 ms");
     let machine = Machine::new();
     let spin = machine.module(br#"(module (func (export "spin") (loop br 0)))"#);
     let environment = machine.environment(&[]);
@@ -45,11 +45,11 @@ fn main() {
     let beside: Figures = (0..rounds).map(|_| measure()).collect();
     drop(others);
     environment.end();
-    Row::new("alone, 99 of 100", "ticks", &alone)
+    Row::new("alone, 99th percentile", "ticks", &alone)
         .ninety_ninth()
         .print(Bar::AtMost(2.0));
     Row::new(
-        "next to eight others that spin, 99 of 100",
+        "alongside eight spinning processes, 99th percentile",
         "ticks",
         &beside,
     )

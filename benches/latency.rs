@@ -15,9 +15,7 @@ const SPINNERS: usize = 1_000;
     reason = "wakes the process at different points within a tick"
 )]
 fn main() {
-    let depth = promise(
-        "from the send of a message to the wake-up of its receiver, while 1,000 others spin, in ticks of 1 ms",
-    );
+    let depth = promise("from sending a message to waking its receiver, in ticks of 1 ms");
     let machine = Machine::new();
     let spin = machine.module(br#"(module (func (export "spin") (loop br 0)))"#);
     let listener = machine.module(
@@ -55,10 +53,14 @@ fn main() {
     }
     let beside: Figures = (0..rounds).map(measure).collect();
     environment.end();
-    Row::new("no other process", "ticks", &alone)
+    Row::new("alone, 99th percentile", "ticks", &alone)
         .ninety_ninth()
         .print(Bar::None);
-    Row::new("next to 1,000 that spin", "ticks", &beside)
-        .ninety_ninth()
-        .print(Bar::AtMost(2.0));
+    Row::new(
+        "alongside 1,000 spinning processes, 99th percentile",
+        "ticks",
+        &beside,
+    )
+    .ninety_ninth()
+    .print(Bar::AtMost(2.0));
 }

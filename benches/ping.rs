@@ -4,7 +4,7 @@ use lunatic_benches::{Bar, Machine, Peer, Row, guest, promise, side_by_side};
 
 fn main() {
     let depth = promise(
-        "message round trip by Process::send and Mailbox::receive, a small serialized struct",
+        "message round trip via Process::send and Mailbox::receive, with a small serialized struct",
     );
     let (erlang, go) = (Peer::erlang("load"), Peer::go("load"));
     let machine = Machine::new();

@@ -3,7 +3,7 @@
 use lunatic_benches::{Bar, Chart, Machine, Row, guest, promise, side_by_side};
 
 fn main() {
-    let depth = promise("spawns and messages in a second, on two workers");
+    let depth = promise("spawns and messages per second, on two workers");
     let load = guest("load");
     let chart = Chart::new(
         "workers",

@@ -21,11 +21,13 @@ const BYTES: usize = 200 << 20;
 const MESSAGES: usize = 100_000;
 
 fn main() {
-    let depth = promise("round trip of a message by its size, copied by both processes");
+    let depth = promise(
+        "message round-trip time by message size, with each message copied by both processes",
+    );
     let (erlang, go) = (Peer::erlang("sizes"), Peer::go("sizes"));
     let machine = Machine::new();
     let module = machine.module(&guest("sizes"));
-    let times = Chart::new("sizes", "round trip of a message", "bytes", "µs");
+    let times = Chart::new("sizes", "message round-trip time", "bytes", "µs");
     let speeds = Chart::new(
         "sizes-bytes",
         "bytes sent and returned",

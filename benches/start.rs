@@ -5,7 +5,7 @@ use lunatic_benches::{Bar, Figures, Row, command, promise};
 use std::time::Instant;
 
 fn main() {
-    let depth = promise("`lunatic hello.wasm`, not for the first time, from start to end");
+    let depth = promise("`lunatic hello.wasm`, from start to finish");
     let mut hello = command("hello");
     let mut measure = || {
         let start = Instant::now();
@@ -15,6 +15,6 @@ fn main() {
     };
     let first = Figures::from_iter([measure()]);
     let later: Figures = (0..depth.choose(50, 2)).map(|_| measure()).collect();
-    Row::new("the first time", "ms", &first).print(Bar::None);
-    Row::new("later", "ms", &later).print(Bar::AtMost(10.0));
+    Row::new("first run", "ms", &first).print(Bar::None);
+    Row::new("later runs", "ms", &later).print(Bar::AtMost(10.0));
 }

@@ -18,14 +18,14 @@ fn main() {
         // The first run fills the cache of compiled code.
         run(&ours, "working");
         for (what, filter, bar) in [
-            ("100 that work", "working", bar),
+            ("100 that compute", "working", bar),
             ("100 that do nothing", "empty", Bar::None),
         ] {
             let [ours, native] = side_by_side(
                 depth.choose(20, 1),
                 [&|| vec![run(&ours, filter)], &|| vec![run(&native, filter)]],
             );
-            let what = format!("{what}, profile {profile}");
+            let what = format!("{what}, {profile} profile");
             Row::new(&what, "ms", &ours)
                 .beside("native", &native)
                 .print(bar);

@@ -115,7 +115,7 @@ fn checked_out(commit: &str) -> Result<PathBuf, String> {
             .arg(&root)
             .args(arguments)
             .output()
-            .map_err(|error| format!("git does not start: {error}"))?;
+            .map_err(|error| format!("git could not be started: {error}"))?;
         if output.status.success() {
             Ok(String::from_utf8_lossy(&output.stdout).trim().to_string())
         } else {

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 /// The number of connections that [`load`] opens.
 pub const CONNECTIONS: usize = 1_000;
 
-/// Returns the length of an answer once enough of it has arrived to tell.
+/// Returns the length of a response once enough of it has arrived to tell.
 pub type Length = fn(&[u8]) -> Option<usize>;
 
 /// Sends requests over all connections, each as soon as the previous one has been answered, and
-/// returns the number of answers per second. All answers on a connection must have the same length
-/// as the first.
+/// returns the number of responses per second. All responses on a connection must have the same
+/// length as the first.
 ///
 /// # Panics
 ///
@@ -26,7 +26,7 @@ pub fn load(server: &Server, request: &[u8], length: Length, time: Duration) -> 
 }
 
 /// Like [`load`], but over the given number of connections. With a single connection, the result
-/// shows an answer's latency.
+/// shows a response's latency.
 ///
 /// # Panics
 ///
@@ -60,7 +60,7 @@ pub fn load_over(
                 let answers = &answers;
                 executor.spawn(async move {
                     let mut answer = vec![0; first.len()];
-                    // A date in the answer may change, but the first line must not.
+                    // A date in the response may change, but the first line must not.
                     let line = first
                         .iter()
                         .position(|&byte| byte == b'\r')
@@ -77,7 +77,7 @@ pub fn load_over(
                         assert_eq!(
                             answer[..line],
                             first[..line],
-                            "the server changed its answer"
+                            "the server changed its response"
                         );
                         answers.set(answers.get() + 1);
                     }
@@ -109,7 +109,7 @@ pub fn answer_length(answer: &[u8]) -> Option<usize> {
     }
 }
 
-/// Sends one request and returns its answer.
+/// Sends one request and returns the response.
 async fn first(stream: &mut TcpStream, request: &[u8], length: Length) -> Vec<u8> {
     stream
         .write_all(request)
@@ -126,7 +126,11 @@ async fn first(stream: &mut TcpStream, request: &[u8], length: Length) -> Vec<u8
         );
         answer.extend_from_slice(&more[..count]);
         if let Some(length) = length(&answer).filter(|&length| length <= answer.len()) {
-            assert_eq!(answer.len(), length, "the server sent more than one answer");
+            assert_eq!(
+                answer.len(),
+                length,
+                "the server sent more than one response"
+            );
             return answer;
         }
     }

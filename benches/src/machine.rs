@@ -37,7 +37,7 @@ impl Profile {
         if self.is_first() {
             what.to_string()
         } else {
-            format!("{what}, profile {}", self.name)
+            format!("{what}, {} profile", self.name)
         }
     }
 

@@ -76,7 +76,7 @@ pub fn tests(profile: &str, target: Option<&str>) -> PathBuf {
         .args(target.iter().flat_map(|target| ["--target", target]));
     let output = cargo
         .output()
-        .unwrap_or_else(|error| panic!("cargo does not start: {error}"));
+        .unwrap_or_else(|error| panic!("cargo could not be started: {error}"));
     assert!(
         output.status.success(),
         "{}",
@@ -114,7 +114,7 @@ pub fn lunatic() -> PathBuf {
 }
 
 /// Compiles all benches, or only the named ones, with this program's profile. Returns their names
-/// and paths in the order of the manifest.
+/// and paths in the order in which the manifest lists them.
 ///
 /// # Errors
 ///
@@ -185,7 +185,7 @@ fn compiled(package: &Path, names: &[String]) -> Vec<(String, PathBuf)> {
     let output = cargo
         .stderr(Stdio::inherit())
         .output()
-        .unwrap_or_else(|error| panic!("cargo does not start: {error}"));
+        .unwrap_or_else(|error| panic!("cargo could not be started: {error}"));
     assert!(output.status.success(), "the benches do not compile");
     let said = String::from_utf8_lossy(&output.stdout);
     let messages: Vec<Message> = said
@@ -217,7 +217,7 @@ struct Target {
     kind: Vec<String>,
 }
 
-/// Returns the names of all benches, in the order of the manifest.
+/// Returns the names of all benches, in the order in which the manifest lists them.
 fn bench_names() -> Vec<String> {
     let manifest = include_str!("../Cargo.toml");
     let benches = manifest.split("[[bench]]\nname = \"").skip(1);
@@ -231,7 +231,7 @@ fn cargo(arguments: &[&str], variables: &[(&str, &str)]) {
         .envs(variables.iter().copied())
         .args(arguments)
         .status();
-    let status = status.unwrap_or_else(|error| panic!("cargo does not start: {error}"));
+    let status = status.unwrap_or_else(|error| panic!("cargo could not be started: {error}"));
     assert!(
         status.success(),
         "`cargo build {}` failed; if the target is missing, run `rustup target add wasm32-wasip1`",

@@ -21,7 +21,7 @@ impl Setup {
         let kernel = kernel.split('-').next().unwrap_or_default().trim();
         let profile = programs::profile_name();
         let machine = format!(
-            "{cores} cores, {}, {memory} GiB, Linux {kernel}, profile {profile}",
+            "{cores} cores, {}, {memory} GiB, Linux {kernel}, {profile} profile",
             std::env::consts::ARCH
         );
         let commit = Command::new("git")

@@ -43,9 +43,9 @@ const SETTINGS: &[Setting] = &[
 /// Changes to a configuration.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Changes {
-    /// The settings that were made.
+    /// The settings that were applied.
     made: Vec<String>,
-    /// The settings that were not made because the key already has another value.
+    /// The settings that were not applied because the key already has another value.
     conflicts: Vec<String>,
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn init(init: &Init) -> Outcome {
     said += &match said.is_empty() {
         true => format!("{} is already set up\n", path.display()),
         false => format!(
-            "`cargo run` now runs the program with `{RUNNER}`; this requires `rustup target add {TARGET}` once\n"
+            "`cargo run` now runs the program with `{RUNNER}`; run `rustup target add {TARGET}` once first\n"
         ),
     };
     stdout::print(said.as_bytes())?;
@@ -114,7 +114,7 @@ fn dependency(
     let dependencies = document.entry("dependencies").or_insert(table());
     let dependencies = dependencies.as_table_like_mut().ok_or_else(|| {
         Failure::new(format!(
-            "the `dependencies` in `{}` are not a table",
+            "`dependencies` in `{}` is not a table",
             manifest.display()
         ))
     })?;
@@ -172,8 +172,8 @@ fn project(directory: &Path) -> Result<PathBuf, Failure> {
     })
 }
 
-/// Returns the configuration file that cargo reads. If there is one with the extension and one
-/// without, cargo reads the one without.
+/// Returns the configuration file that cargo reads. If both `config` and `config.toml` exist, cargo
+/// reads `config`.
 fn config_path(project: &Path) -> PathBuf {
     let directory = project.join(".cargo");
     let old = directory.join("config");
@@ -240,7 +240,7 @@ fn set(document: &mut DocumentMut, force: bool) -> Result<Changes, String> {
             };
             let outer = table
                 .as_table_like_mut()
-                .expect("every item along the path was checked to be a table");
+                .expect("every item along the path has been verified to be a table");
             table = outer.entry(key).or_insert_with(missing);
             if !table.is_table_like() {
                 return Err((*key).to_string());
@@ -248,7 +248,7 @@ fn set(document: &mut DocumentMut, force: bool) -> Result<Changes, String> {
         }
         let table = table
             .as_table_like_mut()
-            .expect("every item along the path was checked to be a table");
+            .expect("every item along the path has been verified to be a table");
         match table.get_mut(setting.key) {
             None => {
                 table.insert(setting.key, value(setting.value));

@@ -40,7 +40,7 @@ pub(crate) fn new(new: &New) -> Outcome {
     let created = format!(
         "created `{directory}`; run it with
   cd {directory} && cargo run        (and `cargo test`)
-which requires `rustup target add wasm32-wasip1` once, and `lunatic` in the PATH\n"
+This requires `lunatic` in the PATH; run `rustup target add wasm32-wasip1` once first\n"
     );
     stdout::print(created.as_bytes())?;
     Ok(0)

@@ -35,7 +35,7 @@ pub(crate) fn serve(serve: &Serve) -> Outcome {
     let service = service::open(&functions, described, &serve.service)?;
     if gateways.is_empty() && service.is_none() {
         return Err(Failure::new("the project has no gateways").hint(
-            "add a table `[gateways.web]` with `type = \"http\"`, a `port` and a `function`",
+            "add a `[gateways.web]` table with `type = \"http\"`, a `port` and a `function`",
         ));
     }
     let mut builder = Server::builder(&functions);
@@ -119,7 +119,7 @@ fn load(file: &Path, vm: &Vm, functions: &Functions) -> Result<Project, Failure>
     let mut built = Vec::new();
     for result in results {
         built.push(result.map_err(|_| {
-            Failure::new("nothing is served, because not all functions were built")
+            Failure::new("nothing will be served, because some functions could not be built")
         })?);
     }
     for (built, settings) in built.iter().zip(settings) {

@@ -18,11 +18,11 @@ pub enum Failure {
     /// The process reached one of its environment's limits.
     #[error("the function {0}")]
     Limit(Exit),
-    /// The process ended normally without an answer.
-    #[error("the function ended without an answer")]
+    /// The process ended normally without a response.
+    #[error("the function ended without a response")]
     NoAnswer,
-    /// The function's answer is not valid HTTP.
-    #[error("the function's answer is not HTTP: {0}")]
+    /// The function's response is not valid HTTP.
+    #[error("the function's response is not HTTP: {0}")]
     NotHttp(String),
     /// The function did not answer in time.
     #[error("the function did not answer within {0:?}")]

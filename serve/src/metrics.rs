@@ -113,7 +113,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("lunatic_function");
         let help = "Requests that ended, by outcome";
         registry.register("requests_total", help, families.requests.clone());
-        let help = "Time from a request to the end of its answer";
+        let help = "Time from a request to the end of its response";
         registry.register("request_seconds", help, families.latency.clone());
         let help = "Requests being served";
         registry.register("running", help, families.running.clone());

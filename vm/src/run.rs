@@ -93,7 +93,7 @@ struct FinishOnDrop {
     exit: Exit,
     /// Released after the instance is dropped and before other processes are notified.
     permits: Option<(Permit, Reservation)>,
-    /// Set once everything has been released, but not all processes have been notified.
+    /// Set once everything has been released but before all processes have been notified.
     notices: Option<Notices>,
 }
 

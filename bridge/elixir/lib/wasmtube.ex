@@ -103,7 +103,7 @@ defmodule Wasmtube do
   @doc """
   Like `from_binary/2`, but returns `{:ok, bridge}` or `{:error, error}`.
 
-      iex> {:error, error} = Wasmtube.try_from_binary("no module")
+      iex> {:error, error} = Wasmtube.try_from_binary("not a module")
       iex> error.kind
       :module
   """

@@ -400,7 +400,7 @@ fn a_module_that_cannot_be_instantiated_is_refused() {
             .contains("the module cannot be instantiated: it trapped"),
         "{error}"
     );
-    let error = Bridge::from_bytes(b"no module").expect_err("these bytes are not a module");
+    let error = Bridge::from_bytes(b"not a module").expect_err("these bytes are not a module");
     assert!(matches!(error, LoadError::Module(_)), "{error}");
     let error = Bridge::from_file("/no/such/file.wasm").expect_err("there is no such file");
     assert!(error.to_string().contains("/no/such/file.wasm"), "{error}");

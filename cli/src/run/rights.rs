@@ -156,14 +156,15 @@ fn grant_directories(config: &mut Config, rights: &Rights) -> Result<(), Failure
                 preopen(host, &name, access)?;
             }
         }
-        preopen(host, ".", access)
-            .map_err(|failure| failure.hint("`--no-dir` runs without the current directory"))?;
+        preopen(host, ".", access).map_err(|failure| {
+            failure.hint("use `--no-dir` to run without access to the current directory")
+        })?;
     }
     Ok(())
 }
 
-/// Returns whether a directory granted under this path is the one that relative paths in guests
-/// refer to.
+/// Returns whether a directory granted under this path is the one that guests' relative paths are
+/// resolved against.
 fn is_current(guest: &str) -> bool {
     let mut parts = Path::new(guest).components();
     !guest.is_empty() && parts.all(|part| part == Component::CurDir)
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_and_the_help_have_the_machines_defaults() {
+    fn the_readme_and_the_help_text_state_the_machines_defaults() {
         let readme = include_str!("../../README.md");
         let mut limited = 0;
         for (limit, row) in [
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_prefix_decides() {
+    fn the_longest_prefix_wins() {
         let given = rights(
             &["lunatic::networking::resolve", "lunatic"],
             &["all", "lunatic"],

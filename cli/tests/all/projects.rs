@@ -192,8 +192,10 @@ fn serve_fails_if_there_is_nothing_to_serve() {
         .check(1, &["the project has no gateways", "`[gateways.web]`"]);
     dir.write("lunatic.toml", PROJECT);
     dir.write("a.wat", "(module)");
-    dir.run(&["serve"])
-        .check(1, &["`a` was not built", "not all functions were built"]);
+    dir.run(&["serve"]).check(
+        1,
+        &["`a` was not built", "some functions could not be built"],
+    );
     let secret = format!(
         "{PROJECT}[functions.a.environment.secrets]\nA = {{ env = \"LUNATIC_TEST_NOT_SET\" }}\n"
     );

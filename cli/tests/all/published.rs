@@ -18,7 +18,7 @@ enum Expected {
 
 use Expected::{Fails, Prints};
 
-/// Runs a claim in its own directory.
+/// Checks a claim in its own directory.
 #[track_caller]
 fn check(package: &str, claim: &str, expected: &Expected) {
     let dir = WorkDir::new();
@@ -145,16 +145,16 @@ claims! { library_0_14, "lunatic-0.14";
         a_flooded_mailbox_still_gets_the_reply => Prints(&["1000 replies", "1337"]);
     }
     links {
-        a_parent_survives_a_child_that_fails => Prints(&["the parent is here"]);
+        a_parent_survives_a_child_that_fails => Prints(&["the parent is still alive"]);
         a_parent_dies_with_the_child_that_it_is_linked_to => Fails(134, &["the child fails", "died with process"]);
         a_parent_that_catches_link_deaths_gets_the_tag => Prints(&["true", "true", "true"]);
         a_normal_exit_is_not_reported => Prints(&["tag 64"]);
         a_link_to_a_dead_process_is_reported => Prints(&["true"]);
-        an_unlinked_child_may_fail => Prints(&["the parent is here"]);
+        an_unlinked_child_can_fail_without_killing_its_parent => Prints(&["the parent is still alive"]);
         a_monitor_is_notified_of_every_exit => Prints(&["true", "true"]);
         monitoring_a_dead_process_reports_its_exit => Prints(&["answered"]);
         a_stopped_monitor_reports_nothing => Prints(&["the second: true"]);
-        one_mailbox_has_messages_links_and_monitors => Prints(&["message 7", r#"["link", "monitor"]"#]);
+        one_mailbox_receives_messages_and_link_and_monitor_signals => Prints(&["message 7", r#"["link", "monitor"]"#]);
     }
     mailboxes {
         tags_choose_the_message => Prints(&["3", "1", "0", "2"]);
@@ -176,7 +176,7 @@ claims! { library_0_14, "lunatic-0.14";
         without_the_right_nothing_is_compiled => Prints(&["Permission denied", "done"]);
         a_process_cannot_grant_a_right_that_it_lacks => Prints(&["Permission denied"]);
         memory_is_limited => Prints(&["100000 bytes", "the child died"]);
-        compute_is_limited => Prints(&["soon over", "the child died"]);
+        compute_is_limited => Prints(&["finished quickly", "the child died"]);
         arguments_and_variables_are_the_childs_own =>
             Prints(&[r#"["first", "second"] [("COLOUR", "blue")]"#, "true"]);
         a_directory_is_granted => Prints(&[r#"["file"]"#]);
@@ -198,16 +198,16 @@ claims! { library_0_14, "lunatic-0.14";
     tasks {
         a_task_has_a_result => Prints(&["33", "5", "hello world", r#"Err("no")"#]);
         a_parent_dies_with_a_task_that_fails => Fails(134, &["the task fails"]);
-        a_task_may_take_too_long => Prints(&["true", "Some(5)"]);
-        tasks_may_nest => Prints(&["20100"]);
+        a_task_can_time_out => Prints(&["true", "Some(5)"]);
+        tasks_can_be_nested => Prints(&["20100"]);
     }
     abstract_processes {
         messages_and_requests_are_handled_in_order => Prints(&[r#"["one", "two"]"#, r#"["one", "two", "three"]"#]);
         a_deferred_request_can_be_answered_by_another_process => Prints(&["one"]);
-        a_request_may_take_too_long => Prints(&["Err(Timeout)", r#"Ok(["one"])"#]);
-        a_message_may_be_delayed => Prints(&[r#"["one", "later"]"#]);
+        a_request_can_time_out => Prints(&["Err(Timeout)", r#"Ok(["one"])"#]);
+        a_message_can_be_sent_after_a_delay => Prints(&[r#"["one", "later"]"#]);
         a_process_that_does_not_start_reports_why => Prints(&["true", "true"]);
-        a_shutdown_terminates => Prints(&["terminated at 3"]);
+        a_shutdown_calls_terminate => Prints(&["terminated at 3"]);
         the_macro_generates_the_handlers => Prints(&["10", "Ok(10)"]);
         a_link_death_is_handled => Prints(&["true"]);
         a_name_can_be_registered_only_once => Prints(&["true", "true", "true"]);
@@ -225,7 +225,7 @@ claims! { library_0_14, "lunatic-0.14";
             "the same: true false false", "abc",
         ]);
         a_child_comes_back_under_its_name =>
-            Prints(&["a starts", "b starts", "c starts", "b fails", "b starts", "true", "another: true"]);
+            Prints(&["a starts", "b starts", "c starts", "b fails", "b starts", "true", "a new process: true"]);
         a_shutdown_goes_from_the_last_to_the_first => Prints(&[
             "a starts", "b starts", "c starts", "c is shut down", "b is shut down", "a is shut down",
         ]);
@@ -239,7 +239,7 @@ claims! { library_0_14, "lunatic-0.14";
         a_timer_that_fired_cannot_be_cancelled => Prints(&["1", "cancelled: false"]);
     }
     names {
-        a_name_finds_its_process => Prints(&["true", "1337"]);
+        a_process_can_be_found_by_name => Prints(&["true", "1337"]);
         a_name_belongs_to_one_type => Prints(&["true", "true"]);
         a_derived_name_is_a_name => Prints(&["true", "true"]);
         the_name_of_a_dead_process_is_free => Prints(&["true", "true"]);
@@ -247,8 +247,8 @@ claims! { library_0_14, "lunatic-0.14";
     panics {
         a_panic_is_caught => Prints(&["Err(Panicked)", "Err(Panicked)", "Ok(3)"]);
         a_capture_survives_if_nothing_panics => Prints(&[r#"Ok("hello")"#]);
-        a_caught_panic_may_have_waited => Prints(&["3", "Err(Panicked)", "7"]);
-        a_stack_that_overflows_is_caught => Prints(&["Err(Panicked)", "still here"]);
+        a_function_may_wait_before_its_panic_is_caught => Prints(&["3", "Err(Panicked)", "7"]);
+        a_stack_overflow_is_caught => Prints(&["Err(Panicked)", "still here"]);
     }
     function_references {
         function_references_can_be_sent => Prints(&["42 20"]);
@@ -277,7 +277,7 @@ claims! { library_0_14, "lunatic-0.14";
         a_stream_is_handed_to_a_child => Prints(&["first", "second"]);
         a_stream_can_be_sent_with_every_serializer => Prints(&["from the child", "from the child", "from the child"]);
         a_peek_does_not_remove_the_bytes => Prints(&["1 'a'", "abc"]);
-        a_read_may_take_too_long => Prints(&[
+        a_read_can_time_out => Prints(&[
             "None", "Some(1ms) Some(1.5s) Some(1ms)", "Err(true)", "Err(true)", "Some(1)",
         ]);
         clones_share_the_stream => Prints(&["by the clone"]);
@@ -323,9 +323,9 @@ macro_rules! claims_of_0_10_to_0_12 {
             processes {
                 messages_from_one_sender_arrive_in_order => Prints(&["1000 in order"]);
                 a_request_is_answered_before_earlier_messages => Prints(&["3", "6", "7"]);
-                a_shutdown_terminates => Prints(&["ended at 5", "it has ended"]);
-                a_message_may_be_delayed => Prints(&["4"]);
-                a_name_finds_its_process => Prints(&["3", "true"]);
+                a_shutdown_calls_terminate => Prints(&["ended at 5", "it has ended"]);
+                a_message_can_be_sent_after_a_delay => Prints(&["4"]);
+                a_process_can_be_found_by_name => Prints(&["3", "true"]);
                 a_parent_dies_with_the_child_that_it_is_linked_to =>
                     Fails(134, &["the child fails", "died with process"]);
                 a_stream_is_echoed => Prints(&["HELLO"]);
@@ -368,7 +368,7 @@ claims! { library_0_7, "lunatic-0.7";
     environments_and_modules {
         a_missing_namespace_ends_the_child => Prints(&["the child died: true", "who may print", "it printed"]);
         memory_is_limited => Prints(&["100000", "the child died: true"]);
-        compute_is_limited => Prints(&["soon over", "the child died: true"]);
+        compute_is_limited => Prints(&["finished quickly", "the child died: true"]);
         an_environment_has_what_it_was_given => Prints(&["0 0 true"]);
         a_directory_is_granted => Prints(&["true", "content"]);
         an_export_runs_with_its_parameters => Prints(&["true", "false"]);
@@ -386,7 +386,7 @@ claims! { library_0_7, "lunatic-0.7";
     }
     tcp {
         a_stream_is_handed_to_a_child => Prints(&["first", "second"]);
-        a_read_may_take_too_long => Prints(&["true", "Some(1)"]);
+        a_read_can_time_out => Prints(&["true", "Some(1)"]);
         connecting_without_a_listener_is_an_error => Prints(&["true", "true"]);
         a_name_is_resolved => Prints(&["[127.0.0.1:80]", "[[::1]:80]", "true", "true"]);
     }

@@ -325,7 +325,7 @@ fn t159_after_a_kill_either_the_old_or_the_new_version_serves() {
         std::thread::scope(|scope| {
             let (sender, deployed) = std::sync::mpsc::channel();
             let (service, versions) = (&service, &versions);
-            // This thread keeps deploying until it gets no answer.
+            // This thread keeps deploying until it gets no response.
             scope.spawn(move || {
                 while let Some((status, answer)) = service.deploy("f", &versions[next]) {
                     assert_eq!(status, 201, "{answer}");

@@ -628,7 +628,7 @@ claims! {
         const MODULE: &[u8] = b"\0asm\x01\0\0\0\x01\x08\x01\x60\x04\x7f\x7e\x7d\x7c\0\
             \x03\x02\x01\0\x07\x05\x01\x01f\0\0\x0a\x05\x01\x03\0\0\x0b";
         let mut environment = Environment::new(Config::new(1_000_000, None)).unwrap();
-        let error = environment.add_module(b"no module").unwrap_err();
+        let error = environment.add_module(b"not a module").unwrap_err();
         assert_eq!(error.kind(), Errno::BadModule);
 
         let module = environment.add_module(MODULE).unwrap();

@@ -1,8 +1,8 @@
 //! Which addresses functions may connect to.
 //!
 //! A name's owner controls which address it resolves to, so all that matters is the address it
-//! resolves to right now. An IPv4 address embedded in an IPv6 address is treated as the IPv4
-//! address.
+//! resolves to right now. An IPv6 address with an IPv4 address embedded in it is treated as that
+//! IPv4 address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

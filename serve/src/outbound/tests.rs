@@ -632,7 +632,7 @@ fn abandoning_a_call_ends_it() {
         let outbound = outbound(&["*"], true, &[&["127.0.0.1"]]);
         let calling = outbound.send(get(format!("http://example.com:{}/", server.port())));
         tokio::select! {
-            answered = calling => panic!("unexpected answer: {answered:?}"),
+            answered = calling => panic!("unexpected response: {answered:?}"),
             _ = is_gone.recv() => {}
         }
         // The server side is dropped along with the connection, and the permit is returned

@@ -137,7 +137,7 @@ impl Report {
 }
 
 impl<T: de::DeserializeOwned> Section<T> {
-    /// Reads a table of named items, in the order of the file.
+    /// Reads a table of named items, in the order in which the file lists them.
     pub(super) fn entries(&self, report: &Report) -> Vec<(Spanned<String>, T)> {
         let Some(node) = self.node(report) else {
             return Vec::new();

@@ -85,7 +85,8 @@ impl<T: JsonSchema> JsonSchema for Section<T> {
 fn the_schema_in_the_repository_matches_the_types() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("lunatic.schema.json");
     let schema = schemars::schema_for!(File);
-    let schema = serde_json::to_string_pretty(&schema).expect("a schema is JSON") + "\n";
+    let schema =
+        serde_json::to_string_pretty(&schema).expect("a schema can be serialized as JSON") + "\n";
     if std::env::var_os("LUNATIC_WRITE_SCHEMA").is_some() {
         std::fs::write(&path, &schema).expect("the repository can be written to");
     }

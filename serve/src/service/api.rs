@@ -104,7 +104,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Body>) -> Result<Response<
             logs(&shared, &name_of(name)?, query, &head.headers)
         }
         _ => Err(Refusal::not_found(
-            "there is nothing here; functions are deployed by POST to /deploy/NAME",
+            "there is nothing here; functions are deployed with a POST to /deploy/NAME",
         )),
     }
 }
@@ -339,7 +339,9 @@ impl Format {
         for line in lines {
             text += &match self {
                 Format::Text => line.to_string(),
-                Format::Json => serde_json::to_string(&**line).expect("a line is JSON"),
+                Format::Json => {
+                    serde_json::to_string(&**line).expect("a line can be serialized as JSON")
+                }
             };
             text.push('\n');
         }

@@ -75,7 +75,7 @@ impl Manifest {
 
     /// Returns the manifest as it is stored.
     pub(crate) fn text(&self) -> Vec<u8> {
-        serde_json::to_vec_pretty(self).expect("a manifest is JSON")
+        serde_json::to_vec_pretty(self).expect("a manifest can be serialized as JSON")
     }
 
     /// Returns the manifest with a new version added, which then serves. Keeps only the newest

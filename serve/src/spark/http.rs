@@ -52,8 +52,8 @@ pub(super) fn ask(version: Arc<Version>, component: Component, pipes: CommPipes)
     JoinSet::from_iter([serve(pipes, None, answer)])
 }
 
-/// Reads a request, waits for the answer, and writes the response. If anything goes wrong, the
-/// output ends with the reason.
+/// Reads a request, waits for the response, and writes it. If anything goes wrong, the output ends
+/// with the reason.
 async fn serve(
     (reader, writer): CommPipes,
     mut verdict: Option<oneshot::Sender<Result<(), String>>>,

@@ -70,7 +70,7 @@ impl TestFunctions {
         )
     }
 
-    /// Adds a function that always gives the same answer.
+    /// Adds a function that always gives the same response.
     fn answering(&self, name: &str, answer: &str) -> Arc<Version> {
         let escaped: String = answer.bytes().map(|byte| format!("\\{byte:02x}")).collect();
         let length = answer.len();
@@ -111,7 +111,7 @@ impl TestFunctions {
             .expect("the request is answered in time")
     }
 
-    /// Sends a request and reads the entire answer.
+    /// Sends a request and reads the entire response.
     async fn get(&self, version: &Arc<Version>) -> Result<(Response<()>, String), Failure> {
         read(self.ask(version, request("GET", "")).await?).await
     }
@@ -282,7 +282,7 @@ async fn t138_an_invalid_answer_is_rejected_with_a_reason() {
     lab.all_gone().await;
 }
 
-/// The head of an answer, at 8192. The body follows it.
+/// The head of a response, at 8192. The body follows it.
 const HEAD: &str = r#"(data (i32.const 8192) "HTTP/1.1 200 OK\0d\0a\0d\0a") (func $head (call $say (i32.const 8192) (i32.const 19)))"#;
 
 #[tokio::test]
@@ -748,12 +748,12 @@ async fn a_program_with_standard_streams_is_a_spark_too() {
     }
     assert!(
         version.log().lines().is_empty(),
-        "an answer must not be logged"
+        "a response must not be logged"
     );
     lab.all_gone().await;
 }
 
-/// A guest built for Embly. Its `$answer` writes an answer's head.
+/// A guest built for Embly. Its `$answer` writes a response's head.
 fn embly(module: &str, text: &str) -> String {
     let more = if module == "embly" {
         r#"(import "embly" "_spawn" (func $spawn (param i32 i32 i32) (result i32)))

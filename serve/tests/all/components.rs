@@ -66,7 +66,7 @@ static HOUSE: LazyLock<House> = LazyLock::new(|| {
     }
 });
 
-/// An answer. It is incomplete if its body was cut short.
+/// A response. It is incomplete if its body was cut short.
 #[derive(Debug)]
 struct Answer {
     status: u16,
@@ -155,7 +155,7 @@ fn ask(method: &str, path: &str, fields: &str) -> Answer {
     answer(stream, method == "HEAD")
 }
 
-/// Reads an answer.
+/// Reads a response.
 fn answer(stream: TcpStream, is_head: bool) -> Answer {
     let mut answer = Answer {
         status: 0,
@@ -170,8 +170,8 @@ fn answer(stream: TcpStream, is_head: bool) -> Answer {
     answer
 }
 
-/// Reads an answer piece by piece. Returns the status, which is 0 if there is no answer, and
-/// whether the answer is complete.
+/// Reads a response piece by piece. Returns the status, which is 0 if there is no response, and
+/// whether the response is complete.
 fn read(
     stream: &mut BufReader<TcpStream>,
     is_head: bool,
@@ -240,7 +240,7 @@ fn line(stream: &mut BufReader<TcpStream>) -> Option<String> {
     }
 }
 
-/// Starts a server whose answers depend on the path. Each connection serves one request after
+/// Starts a server whose responses depend on the path. Each connection serves one request after
 /// another.
 fn serve_texts() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
@@ -516,14 +516,14 @@ fn t136_a_request_gets_an_error_if_its_component_does_not_answer() {
         settings(Policy::Fresh),
         "/nothing",
         502,
-        "without an answer",
+        "without a response",
     );
     check(
         "nothing-single",
         settings(Policy::Single),
         "/nothing",
         502,
-        "without an answer",
+        "without a response",
     );
 }
 
@@ -618,7 +618,9 @@ fn t137_an_instance_ends_when_its_client_disconnects() {
                     std::thread::yield_now();
                 }
             } else {
-                stream.read_exact(&mut [0; 15]).expect("the answer begins");
+                stream
+                    .read_exact(&mut [0; 15])
+                    .expect("the response begins");
             }
             drop(stream);
             if path == "/spin" && policy == Policy::Single {

@@ -242,7 +242,7 @@ fn all_gone(functions: &Functions) {
     }
 }
 
-/// Reads one answer, whose head states its length, and leaves the connection open.
+/// Reads one response, whose head states its length, and leaves the connection open.
 fn answer(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let mut byte = [0];
@@ -262,9 +262,9 @@ fn answer(stream: &mut TcpStream) -> String {
             return text.into_owned();
         }
         assert_eq!(
-            stream.read(&mut byte).expect("an answer arrives"),
+            stream.read(&mut byte).expect("a response arrives"),
             1,
-            "the answer ends after {text:?}"
+            "the response ends after {text:?}"
         );
         answer.push(byte[0]);
     }
@@ -305,7 +305,7 @@ fn a_connection_serves_one_request_after_another_and_each_has_its_own_id() {
             answer
                 .lines()
                 .find(|line| line.starts_with("x-request-id: "))
-                .expect("every answer has a request id")
+                .expect("every response has a request id")
                 .to_string(),
         );
     }
@@ -357,14 +357,14 @@ fn functions_are_found_by_their_names_and_the_names_are_removed_from_the_path() 
         "it is unclear which of the two functions is meant"
     );
     // Functions are deployed at a different address, which only a service's gateway mentions in its
-    // answer.
+    // response.
     assert_eq!(status(&house.get("/deploy/echo")), 404);
 }
 
 #[test]
 fn t135_a_trap_before_the_head_is_500_and_a_later_trap_breaks_off_the_answer() {
     // The function traps at the end of the request. The test sends that end only after it has read
-    // the answer's head.
+    // the response's head.
     let read = "(block $done (loop $more (br_if $done (i64.le_s (call $hear) (i64.const 0))) (br $more))) unreachable";
     let begun = says("HTTP/1.1 200 OK\r\n\r\nbegun", read);
     let house = Plan::new()
@@ -398,7 +398,7 @@ fn t135_a_trap_before_the_head_is_500_and_a_later_trap_breaks_off_the_answer() {
     let after = rest(&mut stream);
     assert!(
         !after.contains("0\r\n\r\n"),
-        "an answer that was cut off must not look complete: {after:?}"
+        "a response that was cut off must not look complete: {after:?}"
     );
     assert_eq!(status(&house.get("/hello")), 200);
     all_gone(&house.functions);
@@ -511,7 +511,7 @@ fn t130_heads_and_bodies_that_take_too_long_get_408_and_idle_connections_are_clo
     assert_eq!(
         rest(&mut house.connect()),
         "",
-        "a client that sent nothing gets no answer"
+        "a client that sent nothing gets no response"
     );
     for begun in ["G", "GET /late HT", "GET /late HTTP/1.1\r\nhost: t\r\n"] {
         let answer = house.raw(begun.as_bytes());
@@ -1042,7 +1042,7 @@ fn an_http_2_client_from_a_library_is_served() {
                     .send_request(request.expect("the request is valid"))
                     .await;
                 let (head, body) = answer.expect("the server answers").into_parts();
-                let body = body.collect().await.expect("the answer is complete");
+                let body = body.collect().await.expect("the response is complete");
                 (head.status.as_u16(), body.to_bytes())
             }
         };

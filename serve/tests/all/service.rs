@@ -30,7 +30,7 @@ struct House {
     server: Server,
 }
 
-/// An answer.
+/// A response.
 struct Answer {
     status: u16,
     head: String,
@@ -132,7 +132,7 @@ impl House {
     }
 }
 
-/// Sends one request the way curl would, and reads its answer.
+/// Sends one request the way curl would, and reads its response.
 fn ask(
     address: SocketAddr,
     method: &str,
@@ -166,7 +166,7 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Reads an answer, whether or not it is sent in chunks.
+/// Reads a response, whether or not it is sent in chunks.
 fn answer(stream: TcpStream) -> Answer {
     let mut reader = BufReader::new(stream);
     let (head, fields) = head(&mut reader);
@@ -191,10 +191,10 @@ fn answer(stream: TcpStream) -> Answer {
     }
 }
 
-/// Reads an answer's first line and its fields. The fields are returned in lower case.
+/// Reads a response's first line and its fields. The fields are returned in lower case.
 fn head(reader: &mut BufReader<TcpStream>) -> (String, String) {
     let mut first = String::new();
-    reader.read_line(&mut first).expect("an answer arrives");
+    reader.read_line(&mut first).expect("a response arrives");
     let mut fields = String::new();
     loop {
         let before = fields.len();
@@ -680,14 +680,14 @@ fn t157_every_request_is_served_by_a_single_version_and_no_request_fails() {
                             .and_then(|rest| rest.lines().next());
                         let length = length
                             .and_then(|length| length.trim().parse().ok())
-                            .expect("the answer has a length");
+                            .expect("the response has a length");
                         let mut body = vec![0; length];
                         reader.read_exact(&mut body).expect("all the bytes arrive");
                         let text = String::from_utf8(body).expect("the body is text");
                         assert_eq!(
                             text,
                             text[..10].repeat(500),
-                            "the whole answer is from the same version"
+                            "the whole response is from the same version"
                         );
                     }
                 })
@@ -1240,7 +1240,7 @@ fn output_and_failures_are_in_the_log() {
         .expect("the line belongs to a request");
     assert!(
         trapped.head.contains(request),
-        "the client's answer must contain the id {request}: {}",
+        "the client's response must contain the id {request}: {}",
         trapped.head
     );
     let text = house

@@ -74,7 +74,7 @@ fn the_functions_from_the_guide_work_as_the_guide_says() {
         .expect("the server answers");
     let (head, body) = answer
         .split_once("\r\n\r\n")
-        .expect("the answer has a head");
+        .expect("the response has a head");
     assert!(head.starts_with("HTTP/1.1 200 OK"), "{answer}");
     let lines: Vec<&str> = body.lines().collect();
     let expected = [

@@ -97,11 +97,11 @@ impl<R: Rest> Answer<R> {
     }
 }
 
-/// The location to write a result to, which has been checked to be inside the guest's memory.
+/// The location to write a result to, which has been verified to be inside the guest's memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Out<const SIZE: usize>(Range);
 
-/// A range of bytes that has been checked to be inside the guest's memory.
+/// A range of bytes that has been verified to be inside the guest's memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Range {
     start: usize,

@@ -467,7 +467,7 @@ fn t084_a_zero_byte_in_a_c_string_is_refused() {
     }
 }
 
-/// Writes a module with the given memory and a call that uses it.
+/// Returns the source of a module with the given memory and a call that uses it.
 fn with_memory(memory: &str) -> String {
     format!(
         "(module {} {memory} (func (export \"main\") {}))",

@@ -54,8 +54,8 @@ const WRITER: &str = r#"(component
     (instance $command (export "run" (func $run)))
     (export "wasi:cli/run@0.2.0" (instance $command)))"#;
 
-/// Writes a component that consists of several modules, whose memories initially have the given
-/// numbers of pages.
+/// Returns the source of a component that consists of several modules, whose memories initially
+/// have the given numbers of pages.
 fn with_memories(pages: &[u32]) -> String {
     let module = |(number, pages): (usize, &u32)| {
         format!(

@@ -427,7 +427,7 @@ fn t040_a_fork_bomb_reaches_the_limit_on_processes_and_harms_no_sibling() {
         assert_eq!(
             other.send(one.pid(), 0, 0),
             0,
-            "a process next to the fork bomb keeps running"
+            "a process alongside the fork bomb keeps running"
         );
         assert!(bombed.used(Limit::Processes) <= 200);
     }

@@ -6,8 +6,9 @@ use lunatic_abi::Generation;
 use lunatic_vm::{Exit, Limit, ModuleError};
 use std::fmt::Write;
 
-/// Writes a module that has the given fields and imports all functions of a generation, each as
-/// `$name`, as well as `$say` and `$proc_exit`. It also defines the following functions:
+/// Returns the source of a module that has the given fields and imports all functions of a
+/// generation, each as `$name`, as well as `$say` and `$proc_exit`. It also defines the following
+/// functions:
 ///
 /// * `$out` returns the number that a call wrote to address 8192, where results are stored.
 /// * `$say_error` reports the message of the error whose id is at that address, and drops the
@@ -234,8 +235,8 @@ fn a_guest_of_0_12_runs_if_its_imports_have_not_changed() {
     assert!(exit.is_normal(), "{exit}");
 }
 
-/// Writes a guest for 0.10 to 0.12. `send` is the type of the send function, which may have a
-/// result, and `fields` follows the functions that all of these guests share.
+/// Returns the source of a guest for 0.10 to 0.12. `send` is the type of the send function, which
+/// may have a result, and `fields` follows the functions that all of these guests share.
 fn guest_of_0_12(send: &str, send_drops: &str, fields: &str) -> String {
     format!(
         r#"(module

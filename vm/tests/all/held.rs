@@ -96,7 +96,8 @@ const HOARDERS: &[(&str, &[&str], &str, &str)] = &[
     ),
 ];
 
-/// Writes a guest that creates as many things as it can and then reports how many it created.
+/// Returns the source of a guest that creates as many things as it can and then reports how many it
+/// created.
 fn hoarder(rows: &[&str], once: &str, again: &str) -> String {
     // Local variables must be declared first.
     let (locals, once) = match once.strip_prefix("(local ") {
@@ -253,8 +254,8 @@ fn one_program_leaves_descriptors_for_the_others() {
     }
 }
 
-/// Writes a guest whose children die with reasons that quote 128 KiB. The guest monitors its
-/// children, so it receives these reasons.
+/// Returns the source of a guest whose children die with reasons that quote 128 KiB. The guest
+/// monitors its children, so it receives these reasons.
 fn deaths(children: u32) -> String {
     guest(
         &[

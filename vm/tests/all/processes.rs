@@ -510,7 +510,7 @@ fn t061_a_stream_in_a_message_outlives_the_sender_and_is_closed_with_the_mailbox
 }
 
 #[test]
-fn t062_a_stream_is_refused_if_the_receiver_has_no_right_to_it_or_no_room() {
+fn t062_a_stream_is_refused_if_the_receiver_may_not_use_it_or_has_no_room() {
     let lab = Lab::new();
     let peer = TcpListener::bind("127.0.0.1:0").expect("the system chooses a free port");
     let port = peer

@@ -220,8 +220,8 @@ impl Lab {
     }
 }
 
-/// Writes a module with the given fields. It imports `$say` and the given host functions, each as
-/// `$name`, and exports a memory of one page.
+/// Returns the source of a module with the given fields. It imports `$say` and the given host
+/// functions, each as `$name`, and exports a memory of one page.
 pub(crate) fn guest(imports: &[&str], fields: &str) -> String {
     let mut text = String::from("(module\n");
     for name in imports {
@@ -278,7 +278,7 @@ pub(crate) fn constant(ty: ValueType, bits: u64) -> String {
     }
 }
 
-/// Writes a module's binary as the text of a data segment. Returns the text and the number of
+/// Encodes a module's binary as the text of a data segment. Returns the text and the number of
 /// bytes.
 pub(crate) fn binary(module: &str) -> (String, usize) {
     let bytes = wat::parse_str(module).expect("the module is well-formed");

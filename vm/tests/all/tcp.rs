@@ -11,7 +11,7 @@ use std::time::Duration;
 /// How long a test waits for a guest's bytes.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Writes a guest that has the functions in [`SOCKETS`].
+/// Returns the source of a guest that has the functions in [`SOCKETS`].
 fn program(fields: &str) -> String {
     const IMPORTS: &[&str] = &[
         "lunatic::error::kind",
@@ -423,7 +423,7 @@ fn t113_each_direction_of_a_connection_is_closed_separately() {
         &lab,
         &environment,
         &program(
-            r#"(data (i32.const 1024) "here I end")
+            r#"(data (i32.const 1024) "I am done.")
             (func (export "main")
                 (local $stream i64)
                 (local.set $stream (call $accept (call $listen)))
@@ -441,7 +441,7 @@ fn t113_each_direction_of_a_connection_is_closed_separately() {
         ),
     );
     let client = connect(&lab);
-    expect(&client, b"here I end");
+    expect(&client, b"I am done.");
     expect_end(&client);
     send(&client, b"hears");
     assert_eq!(lab.hear(), 5);
@@ -538,8 +538,7 @@ fn t114_an_accept_beyond_the_quota_waits_for_room_and_loses_no_client() {
                 (local $listener i64) (local $stream i64)
                 (local.set $listener (call $listen))
                 (local.set $stream (call $accept (local.get $listener)))
-                ;; There is no room for another socket, and an attempt to create a socket is an
-                ;; error.
+                ;; There is no room for another socket, and trying to create one fails.
                 (if (i32.ne (call $bind (i32.const 0)) (i32.const 1)) (then unreachable))
                 (call $say_error (i32.const 8))
                 ;; A second handle to a connection does not count as another connection.
@@ -547,7 +546,7 @@ fn t114_an_accept_beyond_the_quota_waits_for_room_and_loses_no_client() {
                 (call $hand_over (local.get $stream) (call $spawn_with (i32.const 200) (i32.const 6) (i32.const 0)))
                 (call $drop_tcp_stream (local.get $stream))
                 (call $say (i64.const 1))
-                ;; Another process takes up the room until its client disconnects.
+                ;; Another process occupies the only free slot until its client disconnects.
                 (call $echo (call $accept (local.get $listener))))"#,
         ),
     );
@@ -561,8 +560,8 @@ fn t114_an_accept_beyond_the_quota_waits_for_room_and_loses_no_client() {
         send(client, b"served");
         expect(client, b"served");
         if std::ptr::eq(client, &clients[0]) {
-            // The first client was served, and the accepting process had no turn in the meantime,
-            // so it does not poll.
+            // The first client was served, and the accepting process did not get a turn in the
+            // meantime, so it does not poll.
             assert_eq!(server.turns(), turns);
         }
         client
@@ -925,7 +924,7 @@ fn a_client_is_answered_within_a_few_ticks_however_many_processes_are_spinning()
                 other => panic!("the connection failed: {other:?}"),
             }
         }
-        panic!("no answer came in {SPINNING} ticks");
+        panic!("no answer came within {SPINNING} ticks");
     };
     // The first answer also has to wait for the accept.
     ticks_until_answered();
@@ -981,7 +980,7 @@ fn the_host_can_send_a_connection_to_a_process_in_a_message() {
 }
 
 #[test]
-fn a_connection_from_the_host_is_refused_if_there_is_no_room_for_it_or_no_right_to_it() {
+fn a_connection_from_the_host_is_refused_if_there_is_no_room_or_the_process_may_not_use_it() {
     let lab = Lab::new();
     let module = lab.module(&program(RECEIVER));
     for (change, is_expected) in [

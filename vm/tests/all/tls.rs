@@ -141,7 +141,8 @@ fn expect_end(client: &mut Client) {
     assert_eq!(rest, b"");
 }
 
-/// Writes a guest that has the functions in [`SOCKETS`], the certificate and the key.
+/// Returns the source of a guest that has the functions in [`SOCKETS`], the certificate and the
+/// key.
 fn program(pem: &Pem, fields: &str) -> String {
     const IMPORTS: &[&str] = &[
         "lunatic::error::kind",
@@ -307,7 +308,7 @@ fn a_guest_can_close_its_direction_and_continue_to_read() {
     let (lab, pem) = (Lab::new(), Pem::new());
     let server = lab.spawn(&program(
         &pem,
-        r#"(data (i32.const 1024) "here I end")
+        r#"(data (i32.const 1024) "I am done.")
         (func (export "main")
             (local $stream i64)
             (local.set $stream (call $accept (call $listen)))
@@ -319,7 +320,7 @@ fn a_guest_can_close_its_direction_and_continue_to_read() {
             (call $say (i64.load (i32.const 80))))"#,
     ));
     let mut client = client(&lab, &pem);
-    expect(&mut client, b"here I end");
+    expect(&mut client, b"I am done.");
     expect_end(&mut client);
     assert_eq!(lab.hear(), Errno::BrokenPipe as i64);
     send(&mut client, b"hears");

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// How long a test waits for a guest's datagram.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Writes a guest that has the functions in [`SOCKETS`].
+/// Returns the source of a guest that has the functions in [`SOCKETS`].
 fn program(fields: &str) -> String {
     const IMPORTS: &[&str] = &[
         "lunatic::error::kind",

@@ -18,8 +18,8 @@ pub(crate) mod errno {
     pub(crate) const SPIPE: i64 = 70;
 }
 
-/// Writes a module with the given fields. It imports `$say` and the WASI functions that the tests
-/// use, each as `$name`, and exports a memory of two pages.
+/// Returns the source of a module with the given fields. It imports `$say` and the WASI functions
+/// that the tests use, each as `$name`, and exports a memory of two pages.
 pub(crate) fn program(fields: &str) -> String {
     let mut text = String::from("(module\n(import \"test\" \"say\" (func $say (param i64)))\n");
     for (name, parameters) in [

@@ -118,7 +118,7 @@ impl http_body::Body for ResponseBody {
             Some(Err(error)) => {
                 // On error, hyper discards whatever it has not sent yet. The error is therefore
                 // returned only at the next poll. By then, hyper has sent the head and the bytes it
-                // has, so that the client gets an incomplete answer rather than none at all.
+                // has, so that the client gets an incomplete response rather than none at all.
                 self.error = Some(error);
                 cx.waker().wake_by_ref();
                 Poll::Pending

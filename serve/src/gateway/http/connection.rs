@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const ABANDONED: u64 = 256;
 
 /// How long an HTTP/1 client that has closed its sending side may wait for the first part of its
-/// answer. Until that part is sent, the client looks the same as a disconnected client, whose
+/// response. Until that part is sent, the client looks the same as a disconnected client, whose
 /// request need not be answered. A disconnected client refuses the first part, so writing more
 /// fails.
 const HALF_CLOSED_TIME: Duration = Duration::from_secs(5);
@@ -132,8 +132,8 @@ impl Connection {
         self.check_by(now + HALF_CLOSED_TIME);
     }
 
-    /// Records that a part of the answer was sent after the client closed its sending side. Once
-    /// that has happened, only the answer's own deadline applies.
+    /// Records that a part of the response was sent after the client closed its sending side. Once
+    /// that has happened, only the response's own deadline applies.
     pub(super) fn sent_after_half_close(&self) {
         self.state().half_closed_since = None;
     }

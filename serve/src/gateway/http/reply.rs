@@ -12,7 +12,7 @@ pub(super) fn failure_response(failure: &Failure, request: RequestId) -> Respons
         Failure::Ended(_) | Failure::Failed(_) => "the function failed",
         Failure::Limit(_) => "the function reached a limit",
         Failure::NoAnswer => "the function did not answer",
-        Failure::NotHttp(_) => "the function's answer is not HTTP",
+        Failure::NotHttp(_) => "the function's response is not HTTP",
         Failure::Deadline(_) => "the function did not answer in time",
         Failure::TooLarge(_) => "the request's body is too large",
         Failure::Slow(_) | Failure::Idle(_) | Failure::Life(_) => {

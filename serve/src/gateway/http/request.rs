@@ -1,4 +1,4 @@
-//! Answers a request: chooses the backend and limits how long the answer may take.
+//! Answers a request: chooses the backend and limits how long the response may take.
 
 use super::ahead;
 use super::body::{RequestBody, ResponseBody};

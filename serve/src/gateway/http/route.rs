@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_matching_path_decides_and_matches_only_at_a_slash() {
+    fn the_longest_matching_path_wins_and_matches_only_at_a_slash() {
         let routes = functions();
         let rows = [
             ("/", "root"),

@@ -27,7 +27,7 @@ pub(super) struct Wire {
     /// Set for HTTP/1.
     framing: Option<Framing>,
     error: Option<FramingError>,
-    /// Set if the client has closed its sending side while waiting for an answer.
+    /// Set if the client has closed its sending side while waiting for a response.
     is_half_closed: bool,
 }
 

@@ -37,7 +37,7 @@ impl Guest for Misbehaving {
             "/trap" => panic!("the path asks for a trap"),
             "/trap-later" => {
                 let _body = begun(out, &[]);
-                panic!("the answer has begun");
+                panic!("the response has begun");
             }
             "/nothing" => {}
             "/error" => ResponseOutparam::set(
@@ -211,7 +211,7 @@ impl Guest for Misbehaving {
             "/open-udp" => answer(out, &open(|| UdpSocket::bind("127.0.0.1:0"))),
             "/after" => {
                 answer(out, "answered");
-                // The instance keeps running after its answer.
+                // The instance keeps running after its response.
                 black_box((0..1_000_000u64).fold(0, |sum, number| black_box(sum ^ number)));
             }
             "/fields" => {
@@ -279,7 +279,7 @@ fn open<T>(open: impl Fn() -> std::io::Result<T>) -> String {
     }
 }
 
-/// Begins an answer but does not finish it.
+/// Begins a response but does not finish it.
 fn begun(out: ResponseOutparam, fields: &[(&str, &str)]) -> OutgoingBody {
     let body = begin(out, fields);
     write(&body, "begun");

@@ -478,9 +478,10 @@ fn good(row: &HostFunction, index: usize) -> Vec<u64> {
     }
 }
 
-/// Writes a guest that can create one resource of every kind and then make each attack. `prepare`
-/// creates the resources that do not need another process, and `prepare_all` also creates the
-/// others. The attacks are named `attack0`, `attack1` and so on. Each attack is made `times` times.
+/// Returns the source of a guest that can create one resource of every kind and then make each
+/// attack. `prepare` creates the resources that do not need another process, and `prepare_all` also
+/// creates the others. The attacks are named `attack0`, `attack1` and so on. Each attack is made
+/// `times` times.
 pub(super) fn prepared_guest(generation: Generation, attacks: &[Attack], times: u32) -> String {
     let idle = match generation {
         Generation::V0_13 | Generation::V0_12 | Generation::V0_10 => {

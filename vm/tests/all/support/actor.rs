@@ -97,7 +97,7 @@ const IMPORTS: &[&str] = &[
     "lunatic::timer::cancel_timer",
 ];
 
-/// Writes the module that actors run, starting with its function `main`.
+/// Returns the source of the module that actors run, starting with its function `main`.
 pub(crate) fn module() -> String {
     let mut commands = String::new();
     for (number, (_, body)) in COMMANDS.iter().enumerate() {

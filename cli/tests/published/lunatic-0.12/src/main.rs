@@ -1,6 +1,6 @@
-//! Tests programs that use the published libraries 0.10 to 0.12. The program runs the claim
-//! named by its first argument and prints the results. The expected results are in
-//! `cli/tests/all/published.rs`. The packages for 0.10 and 0.11 compile this file too.
+//! Tests programs that use versions 0.10 to 0.12 of the published library. The program runs the
+//! code for the claim named by its first argument and prints the results. The expected results are
+//! in `cli/tests/all/published.rs`. The packages for 0.10 and 0.11 compile this file too.
 
 use lunatic::net::{TcpListener, TcpStream};
 use lunatic::process::{
@@ -49,9 +49,9 @@ impl RequestHandler<Count> for Counter {
 const CLAIMS: [&str; 7] = [
     "messages_from_one_sender_arrive_in_order",
     "a_request_is_answered_before_earlier_messages",
-    "a_shutdown_terminates",
-    "a_message_may_be_delayed",
-    "a_name_finds_its_process",
+    "a_shutdown_calls_terminate",
+    "a_message_can_be_sent_after_a_delay",
+    "a_process_can_be_found_by_name",
     "a_parent_dies_with_the_child_that_it_is_linked_to",
     "a_stream_is_echoed",
 ];
@@ -82,18 +82,18 @@ fn main(mailbox: Mailbox<u32>) {
             println!("{}", counter.request(Count));
             println!("{}", mailbox.receive());
         }
-        "a_shutdown_terminates" => {
+        "a_shutdown_calls_terminate" => {
             let counter = Counter::start_link(5, None);
             counter.shutdown();
             println!("it has ended");
         }
-        "a_message_may_be_delayed" => {
+        "a_message_can_be_sent_after_a_delay" => {
             let counter = Counter::start(0, None);
             counter.send_after(Add(4), Duration::from_millis(1));
             while counter.request(Count) == 0 {}
             println!("{}", counter.request(Count));
         }
-        "a_name_finds_its_process" => {
+        "a_process_can_be_found_by_name" => {
             Counter::start(3, Some("three"));
             let found = ProcessRef::<Counter>::lookup("three").expect("the name is registered");
             println!("{}", found.request(Count));

@@ -84,13 +84,13 @@ pub fn a_deferred_request_can_be_answered_by_another_process() {
     println!("{}", words().deferred_request(First));
 }
 
-pub fn a_request_may_take_too_long() {
+pub fn a_request_can_time_out() {
     let words = words();
     println!("{:?}", words.with_timeout(Duration::from_millis(1)).deferred_request(Never));
     println!("{:?}", words.with_timeout(PATIENCE).request(All));
 }
 
-pub fn a_message_may_be_delayed() {
+pub fn a_message_can_be_sent_after_a_delay() {
     let words = words();
     words.with_delay(PATIENCE).send(Add("never".to_owned()));
     words.with_delay(Duration::from_millis(1)).send(Add("later".to_owned()));
@@ -150,7 +150,7 @@ impl Counter {
     }
 }
 
-pub fn a_shutdown_terminates() {
+pub fn a_shutdown_calls_terminate() {
     let mailbox = mailbox::<String>();
     let counter = Counter::link().start(mailbox.this()).expect("the process starts");
     counter.add(1, 2);

@@ -93,7 +93,7 @@ pub fn memory_is_limited() {
 pub fn compute_is_limited() {
     let mut config = config();
     config.set_max_fuel(5);
-    run(&config, |parent, _| parent.send("soon over".to_owned()));
+    run(&config, |parent, _| parent.send("finished quickly".to_owned()));
     run(&config, |parent, _| {
         (0..u64::MAX).for_each(|number| assert_eq!(std::hint::black_box(number), number));
         parent.send("never".to_owned());

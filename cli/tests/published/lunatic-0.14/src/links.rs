@@ -17,14 +17,14 @@ pub fn a_parent_survives_a_child_that_fails() {
     let child = Process::spawn((), fails);
     child.send(());
     wait_for(child);
-    println!("the parent is here");
+    println!("the parent is still alive");
 }
 
 pub fn a_parent_dies_with_the_child_that_it_is_linked_to() {
     let child = Process::spawn_link((), fails);
     child.send(());
     mailbox::<()>().receive_timeout(PATIENCE).ok();
-    println!("the parent is here");
+    println!("the parent is still alive");
 }
 
 pub fn a_parent_that_catches_link_deaths_gets_the_tag() {
@@ -69,12 +69,12 @@ pub fn a_link_to_a_dead_process_is_reported() {
     println!("{}", mailbox.receive_timeout(PATIENCE).is_ok_and(|message| message.is_signal()));
 }
 
-pub fn an_unlinked_child_may_fail() {
+pub fn an_unlinked_child_can_fail_without_killing_its_parent() {
     let child = Process::spawn_link((), fails);
     child.unlink();
     child.send(());
     wait_for(child);
-    println!("the parent is here");
+    println!("the parent is still alive");
 }
 
 pub fn a_monitor_is_notified_of_every_exit() {
@@ -114,7 +114,7 @@ pub fn a_stopped_monitor_reports_nothing() {
     }
 }
 
-pub fn one_mailbox_has_messages_links_and_monitors() {
+pub fn one_mailbox_receives_messages_and_link_and_monitor_signals() {
     let mailbox = mailbox::<u8>().monitorable().catch_link_failure();
     let tag = Tag::new();
     let child = Process::spawn_link_tag(mailbox.this(), tag, |parent, mailbox: Mailbox<()>| {
@@ -129,7 +129,7 @@ pub fn one_mailbox_has_messages_links_and_monitors() {
         .map(|_| match mailbox.receive().unwrap_signal() {
             Signal::LinkDied(told) if told == tag => "link",
             Signal::ProcessDied(id) if id == child.id() => "monitor",
-            _ => "another",
+            _ => "something else",
         })
         .collect();
     signals.sort();
@@ -137,8 +137,8 @@ pub fn one_mailbox_has_messages_links_and_monitors() {
 }
 
 trait MonitorBoth {
-    /// The library does not have a function that adds a monitor in a process that also catches
-    /// links.
+    /// The library does not have a function that adds a monitor in a process that also catches link
+    /// failures.
     fn monitor_both<M>(&self, process: Process<M>);
 }
 

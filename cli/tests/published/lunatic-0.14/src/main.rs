@@ -1,5 +1,5 @@
-//! Tests programs that use the published library 0.14.1. The program runs the claim named by
-//! its first argument and prints the results. The expected results are in
+//! Tests programs that use the published library 0.14.1. The program runs the code for the claim
+//! named by its first argument and prints the results. The expected results are in
 //! `cli/tests/all/published.rs`.
 
 mod abstract_processes;
@@ -58,11 +58,11 @@ fn main(_: Mailbox<()>) {
             a_parent_that_catches_link_deaths_gets_the_tag
             a_normal_exit_is_not_reported
             a_link_to_a_dead_process_is_reported
-            an_unlinked_child_may_fail
+            an_unlinked_child_can_fail_without_killing_its_parent
             a_monitor_is_notified_of_every_exit
             monitoring_a_dead_process_reports_its_exit
             a_stopped_monitor_reports_nothing
-            one_mailbox_has_messages_links_and_monitors
+            one_mailbox_receives_messages_and_link_and_monitor_signals
         }
         mailboxes {
             tags_choose_the_message
@@ -100,16 +100,16 @@ fn main(_: Mailbox<()>) {
         tasks {
             a_task_has_a_result
             a_parent_dies_with_a_task_that_fails
-            a_task_may_take_too_long
-            tasks_may_nest
+            a_task_can_time_out
+            tasks_can_be_nested
         }
         abstract_processes {
             messages_and_requests_are_handled_in_order
             a_deferred_request_can_be_answered_by_another_process
-            a_request_may_take_too_long
-            a_message_may_be_delayed
+            a_request_can_time_out
+            a_message_can_be_sent_after_a_delay
             a_process_that_does_not_start_reports_why
-            a_shutdown_terminates
+            a_shutdown_calls_terminate
             the_macro_generates_the_handlers
             a_link_death_is_handled
             a_name_can_be_registered_only_once
@@ -131,7 +131,7 @@ fn main(_: Mailbox<()>) {
             a_timer_that_fired_cannot_be_cancelled
         }
         names {
-            a_name_finds_its_process
+            a_process_can_be_found_by_name
             a_name_belongs_to_one_type
             a_derived_name_is_a_name
             the_name_of_a_dead_process_is_free
@@ -139,8 +139,8 @@ fn main(_: Mailbox<()>) {
         panics {
             a_panic_is_caught
             a_capture_survives_if_nothing_panics
-            a_caught_panic_may_have_waited
-            a_stack_that_overflows_is_caught
+            a_function_may_wait_before_its_panic_is_caught
+            a_stack_overflow_is_caught
         }
         function_references {
             function_references_can_be_sent
@@ -159,7 +159,7 @@ fn main(_: Mailbox<()>) {
             a_stream_is_handed_to_a_child
             a_stream_can_be_sent_with_every_serializer
             a_peek_does_not_remove_the_bytes
-            a_read_may_take_too_long
+            a_read_can_time_out
             clones_share_the_stream
             both_ends_know_each_other
             connecting_without_a_listener_is_an_error

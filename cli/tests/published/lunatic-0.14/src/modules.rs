@@ -37,7 +37,7 @@ pub fn a_module_can_be_sent_in_a_message() {
 }
 
 pub fn an_invalid_module_is_an_error() {
-    for bytes in [&b""[..], b"no module", b"\0asm\x01\0\0\0\xff"] {
+    for bytes in [&b""[..], b"not a module", b"\0asm\x01\0\0\0\xff"] {
         let error = WasmModule::new(bytes).err().map(|error| error.to_string());
         println!("{}", error.is_some_and(|text| !text.is_empty()));
     }

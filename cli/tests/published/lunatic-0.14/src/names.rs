@@ -7,7 +7,7 @@ fn waiting() -> Process<u32> {
     Process::spawn((), |_, mailbox: Mailbox<u32>| assert_eq!(mailbox.receive(), 0))
 }
 
-pub fn a_name_finds_its_process() {
+pub fn a_process_can_be_found_by_name() {
     let mailbox = mailbox::<u32>();
     println!("{:?}", Process::<u32>::lookup("parent").is_none());
     mailbox.this().register(&"parent");

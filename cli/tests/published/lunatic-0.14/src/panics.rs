@@ -15,12 +15,12 @@ pub fn a_capture_survives_if_nothing_panics() {
     println!("{:?}", catch_panic(move || greeting));
 }
 
-pub fn a_caught_panic_may_have_waited() {
+pub fn a_function_may_wait_before_its_panic_is_caught() {
     let caught = catch_panic(|| {
         let sum = spawn_link!(@task || 1 + 2).result();
         lunatic::sleep(Duration::from_millis(1));
         println!("{sum}");
-        panic!("after it waited");
+        panic!("after waiting");
     });
     println!("{:?}", caught as Result<(), _>);
     println!("{}", spawn_link!(@task || 3 + 4).result());
@@ -31,7 +31,7 @@ fn deeper(depth: u64) -> u64 {
     std::hint::black_box(deeper(std::hint::black_box(depth) + 1)) + 1
 }
 
-pub fn a_stack_that_overflows_is_caught() {
+pub fn a_stack_overflow_is_caught() {
     println!("{:?}", catch_panic(|| deeper(0)));
     println!("still here");
 }

@@ -46,5 +46,5 @@ pub fn a_protocol_in_message_pack() {
 pub fn a_protocol_that_is_dropped_early_fails_both_sides() {
     let protocol = spawn_link!(|_protocol: Protocol<Send<(), End>>| {});
     let _ = protocol.receive();
-    println!("the parent is here");
+    println!("the parent is still alive");
 }

@@ -108,7 +108,7 @@ pub fn a_child_comes_back_under_its_name() {
     // The supervisor answers a request only after it has finished the restart.
     let child = three.children().1;
     println!("{}", ProcessRef::<Child>::lookup(&"b") == Some(child));
-    println!("another: {}", child != before);
+    println!("a new process: {}", child != before);
 }
 
 pub fn a_shutdown_goes_from_the_last_to_the_first() {

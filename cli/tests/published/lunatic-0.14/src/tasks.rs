@@ -24,14 +24,14 @@ pub fn a_parent_dies_with_a_task_that_fails() {
     println!("{}", task.result());
 }
 
-pub fn a_task_may_take_too_long() {
+pub fn a_task_can_time_out() {
     let slow = spawn_link!(@task || lunatic::sleep(PATIENCE));
     println!("{}", slow.result_timeout(Duration::from_millis(1)).is_err_and(|error| error.is_timed_out()));
     let quick = spawn_link!(@task || 5);
     println!("{:?}", quick.result_timeout(PATIENCE).ok());
 }
 
-pub fn tasks_may_nest() {
+pub fn tasks_can_be_nested() {
     println!("{}", sum(200));
 }
 

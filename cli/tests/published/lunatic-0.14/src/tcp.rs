@@ -75,7 +75,7 @@ pub fn a_peek_does_not_remove_the_bytes() {
     println!("{}", String::from_utf8_lossy(&buffer));
 }
 
-pub fn a_read_may_take_too_long() {
+pub fn a_read_can_time_out() {
     let (mut client, mut server) = connect();
     println!("{:?}", server.read_timeout());
     server.set_read_timeout(Some(Duration::from_millis(1))).expect("the timeout is not zero");

@@ -1,5 +1,5 @@
-//! Tests programs that use the published library 0.6.0. The program runs the claim named by
-//! its first argument and prints the results. The expected results are in
+//! Tests programs that use the published library 0.6.0. The program runs the code for the claim
+//! named by its first argument and prints the results. The expected results are in
 //! `cli/tests/all/published.rs`. These claims are about the differences from the next generation,
 //! whose program has more claims.
 
@@ -82,7 +82,7 @@ fn a_parent_dies_with_the_child_that_it_is_linked_to(mailbox: Mailbox<u32>) {
     let (child, mailbox) = process::spawn_link_unwrap(mailbox, fails).expect("this process may spawn");
     child.send(());
     mailbox.receive().ok();
-    println!("the parent is here");
+    println!("the parent is still alive");
 }
 
 fn a_link_can_be_made_and_removed_later(mailbox: Mailbox<u32>) {

@@ -54,7 +54,7 @@ pub fn memory_is_limited() {
 
 pub fn compute_is_limited() {
     let mut environment = environment(3_000_000, Some(5));
-    run(&mut environment, |parent, _| parent.send("soon over".to_owned()));
+    run(&mut environment, |parent, _| parent.send("finished quickly".to_owned()));
     run(&mut environment, |parent, _| {
         (0..u64::MAX).for_each(|number| assert_eq!(std::hint::black_box(number), number));
         parent.send("never".to_owned());
@@ -101,7 +101,7 @@ pub fn an_export_runs_with_its_parameters() {
 
 pub fn an_invalid_module_is_an_error() {
     let mut environment = environment(3_000_000, None);
-    for bytes in [&b""[..], b"no module", b"\0asm\x01\0\0\0\xff"] {
+    for bytes in [&b""[..], b"not a module", b"\0asm\x01\0\0\0\xff"] {
         println!("{}", environment.add_module(bytes).is_err_and(|error| !error.to_string().is_empty()));
     }
 }

@@ -38,7 +38,7 @@ pub fn a_parent_dies_with_the_child_that_it_is_linked_to() {
     let (child, mailbox) = process::spawn_link_unwrap(mailbox::<()>(), fails).expect("this process may spawn");
     child.send(());
     mailbox.receive_timeout(PATIENCE).ok();
-    println!("the parent is here");
+    println!("the parent is still alive");
 }
 
 pub fn a_link_can_be_made_and_removed_later() {
@@ -60,5 +60,5 @@ pub fn a_process_can_stop_catching_link_deaths() {
     let (child, mailbox) = process::spawn_link_unwrap(mailbox, fails).expect("this process may spawn");
     child.send(());
     mailbox.receive_timeout(PATIENCE).ok();
-    println!("the parent is here");
+    println!("the parent is still alive");
 }

@@ -1,5 +1,5 @@
-//! Tests programs that use the published library 0.7.4. The program runs the claim named by
-//! its first argument and prints the results. The expected results are in
+//! Tests programs that use the published library 0.7.4. The program runs the code for the claim
+//! named by its first argument and prints the results. The expected results are in
 //! `cli/tests/all/published.rs`.
 
 mod environments_and_modules;
@@ -74,7 +74,7 @@ fn main(_: Mailbox<()>) {
         }
         tcp {
             a_stream_is_handed_to_a_child
-            a_read_may_take_too_long
+            a_read_can_time_out
             connecting_without_a_listener_is_an_error
             a_name_is_resolved
         }

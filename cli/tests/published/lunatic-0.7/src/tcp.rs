@@ -42,7 +42,7 @@ pub fn a_stream_is_handed_to_a_child() {
     }
 }
 
-pub fn a_read_may_take_too_long() {
+pub fn a_read_can_time_out() {
     let (mut client, mut server) = connect();
     server.set_read_timeout(Some(Duration::from_millis(1)));
     println!("{}", server.read(&mut [0]).is_err());
