@@ -312,7 +312,7 @@ fn hand_over(times: u64) -> Duration {
             for number in asked {
                 answer
                     .send(number)
-                    .expect("the caller waits for the answer");
+                    .expect("the caller is waiting for the answer");
             }
         });
         let time = time(|| {

@@ -38,7 +38,7 @@ fn main() {
         // If there are too many clients, the server continues to serve the existing ones, some of
         // which will leave.
         if let Some(error) = refused {
-            eprintln!("a connection must wait or was refused: {error}");
+            eprintln!("a connection was refused or has to wait: {error}");
             process::sleep(100);
         }
     }

@@ -218,7 +218,7 @@ int32_t lunatic_message_receive(const uint64_t *tags, uint32_t tags_count, uint6
 LUNATIC_IMPORT("lunatic::message", "send_bytes")
 int32_t lunatic_message_send_bytes(uint64_t process, int64_t tag, const void *data, uint32_t data_length, const uint64_t *sockets, uint32_t sockets_count);
 
-/* Extension. Like `send_bytes`, but never waits for space in the mailbox: returns `MailboxFull` immediately, also for more than 256 KiB of data. */
+/* Extension. Like `send_bytes`, but never waits for space in the mailbox: returns `MailboxFull` immediately, and also if there is more than 256 KiB of data. */
 LUNATIC_IMPORT("lunatic::message", "offer_bytes")
 int32_t lunatic_message_offer_bytes(uint64_t process, int64_t tag, const void *data, uint32_t data_length, const uint64_t *sockets, uint32_t sockets_count);
 

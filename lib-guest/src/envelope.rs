@@ -225,7 +225,7 @@ fn take(kind: ResourceKind, index: u32) -> Result<u64, &'static str> {
     // The message is still in the machine's slot, since nothing has been received in the meantime.
     if host::message::resource_kind(index) != kind as u32 {
         return Err(
-            "the message has no such socket at this index, or the socket has already been read",
+            "the message has no socket of this kind at this index, or the socket has already been read",
         );
     }
     match kind {
@@ -287,7 +287,7 @@ mod tests {
             assert_eq!(
                 enclose(ResourceKind::UdpSocket, 9),
                 Some(0),
-                "the outer message is being written again"
+                "writing of the outer message has resumed"
             );
             serializer.serialize_u8(inner[0])
         }

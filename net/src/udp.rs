@@ -16,9 +16,9 @@ use std::time::Duration;
 
 /// A UDP socket.
 ///
-/// A clone is another handle to the same socket, its peer and its options. When the last handle is
-/// dropped, the socket is closed and its port is free. Any number of tasks may receive, through any
-/// number of handles. A datagram wakes all of these tasks, but only one gets it.
+/// A clone is another handle to the same socket, and shares its peer and options. When the last
+/// handle is dropped, the socket is closed and its port is freed. Any number of tasks may receive,
+/// through any number of handles. A datagram wakes all of these tasks, but only one gets it.
 #[derive(Clone)]
 pub struct UdpSocket {
     /// Only receives have a timeout.
@@ -141,7 +141,7 @@ impl UdpSocket {
     }
 
     /// Sets how long a receive may wait, for all handles. Waits already in progress keep their
-    /// deadlines. With a timeout of zero, a receive is a single try.
+    /// deadlines. With a timeout of zero, a receive makes only one attempt.
     pub fn set_timeout(&self, timeout: Option<Duration>) {
         self.shared.set_timeout(Operation::Read, timeout);
     }
@@ -199,7 +199,7 @@ fn refused(datagram: &[u8], error: io::Error) -> io::Error {
         Some(libc::EDESTADDRREQ) => {
             return io::Error::new(
                 ErrorKind::NotConnected,
-                "the socket has no peer: connect it, or name an address",
+                "the socket has no peer: connect it, or specify an address",
             );
         }
         _ => {}

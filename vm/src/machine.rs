@@ -262,7 +262,7 @@ const MAX_DEPTH: u32 = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoEnvironment {
     #[error(
-        "environments can be nested at most {MAX_DEPTH} deep, and this one is already that deep; spawn without a configuration"
+        "environments can be nested at most {MAX_DEPTH} levels deep, and this one is already at that depth; spawn without a configuration"
     )]
     TooDeep,
     #[error("{0}")]

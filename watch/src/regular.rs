@@ -42,7 +42,7 @@ mod tests {
         open_regular(&file).expect("the path is a regular file");
         let link = place.path().join("link");
         std::os::unix::fs::symlink(&file, &link).expect("the directory is writable");
-        open_regular(&link).expect("the link leads to a regular file");
+        open_regular(&link).expect("the link points to a regular file");
         let fifo = place.path().join("fifo");
         mkfifoat(CWD, &fifo, Mode::RUSR).expect("the directory is writable");
         for other in [&fifo, Path::new("/dev/null"), place.path()] {

@@ -89,7 +89,7 @@ fn a_new_version_takes_over_however_it_is_written() {
 
 #[cfg(unix)]
 #[test]
-fn t162_replacing_a_link_is_a_new_version() {
+fn t162_replacing_a_link_counts_as_a_new_version() {
     let source = Source::new();
     let (first, second) = (
         source.directory.path().join("first.wat"),
@@ -110,7 +110,7 @@ fn t162_replacing_a_link_is_a_new_version() {
 
 #[cfg(unix)]
 #[test]
-fn t162_replacing_a_directory_or_a_link_to_it_is_a_new_version() {
+fn t162_replacing_a_directory_or_a_link_to_it_counts_as_a_new_version() {
     use std::os::unix::fs::symlink;
     let source = Source::new();
     let path = |name: &str| source.directory.path().join(name);
@@ -207,7 +207,7 @@ fn t162_a_file_that_is_touched_or_rewritten_without_changes_is_not_a_new_version
 }
 
 #[test]
-fn t162_after_a_thousand_saves_the_last_version_serves() {
+fn t162_after_a_thousand_saves_the_last_version_is_in_use() {
     let source = Source::new();
     source.write(module(1, ""));
     let worker = worker(&source);

@@ -54,7 +54,7 @@ use std::marker::PhantomData;
 /// ```
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
-#[must_use = "the caller waits for the answer"]
+#[must_use = "the caller is waiting for the answer"]
 pub struct Reply<R>(UntypedReply, PhantomData<fn(R)>);
 
 impl<R: Serialize> Reply<R> {

@@ -65,7 +65,7 @@ pub(super) fn run(state: &mut SparkState, name: &str) -> Result<Running, RunErro
     let depth = state.options.depth + 1;
     if depth >= MAX_DEPTH {
         let text = format!(
-            "functions can run each other at most {MAX_DEPTH} deep, and this one is already that deep"
+            "functions can run each other at most {MAX_DEPTH} levels deep, and this one is already at that depth"
         );
         return Err(refused(Errno::LimitReached, text));
     }

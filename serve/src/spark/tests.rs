@@ -593,7 +593,7 @@ async fn the_depth_and_the_number_of_functions_that_run_each_other_are_limited()
     let (_, body) = lab.get(&outer).await.expect("the function answers");
     assert_eq!(
         body,
-        "functions can run each other at most 16 deep, and this one is already that deep"
+        "functions can run each other at most 16 levels deep, and this one is already at that depth"
     );
     drop(deep);
 

@@ -6,8 +6,8 @@ use crate::{
 };
 use core::fmt::{self, Debug, Write};
 
-/// Writes a C header that declares the constants of the interface and every host function, under
-/// the name `lunatic_namespace_function`.
+/// Writes a C header that declares the constants of the interface and every host function, each
+/// under a name such as `lunatic_message_send`.
 ///
 /// # Errors
 ///
