@@ -19,6 +19,7 @@ mod group_queue;
 mod idle;
 mod pool;
 mod queue;
+mod state;
 mod sync;
 mod task;
 mod ticker;
@@ -439,7 +440,7 @@ impl Builder {
         }
         if let Some(period) = self.period {
             let body = move || {
-                shared.own_this_thread(None);
+                shared.own_this_thread();
                 ticker::tick(shared.pool(), &ticker_parker, period);
             };
             scheduler.start_thread("lunatic-ticker".to_owned(), body)?;

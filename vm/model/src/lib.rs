@@ -4,8 +4,8 @@
 //! The cases compile the VM's own source files against [loom](https://docs.rs/loom), which runs
 //! each case many times. Each run has a different thread order and a different choice among the
 //! values that the memory model allows. A case fails if any of its runs breaks a guarantee, or if
-//! all threads sleep while there is work to do. Tasks are represented by numbers. The cases do not
-//! cover `async-task` or the code that runs tasks.
+//! all threads sleep while there is work to do. In the cases about the scheduler, tasks are
+//! represented by numbers; other cases cover the state of a single task.
 
 #![allow(dead_code, reason = "the cases do not use all of the files")]
 
@@ -24,7 +24,10 @@ mod pool;
 pub mod process;
 #[path = "../../src/scheduler/queue.rs"]
 mod queue;
+#[path = "../../src/scheduler/state.rs"]
+mod state;
 mod sync;
+pub mod task;
 
 use clock::{Clock, Timing};
 use group::{Group, Weight};

@@ -27,6 +27,21 @@ fn a_pool_that_stops_loses_no_task() {
 }
 
 #[test]
+fn a_woken_task_sees_what_it_was_woken_for() {
+    lunatic_model::task::a_woken_task_sees_what_it_was_woken_for();
+}
+
+#[test]
+fn a_task_whose_wakers_are_dropped_is_dropped_once() {
+    lunatic_model::task::a_task_whose_wakers_are_dropped_is_dropped_once();
+}
+
+#[test]
+fn a_parked_task_is_resumed_or_woken() {
+    lunatic_model::task::a_parked_task_is_resumed_or_woken();
+}
+
+#[test]
 fn a_sleeping_process_is_woken_by_a_message_and_by_a_kill() {
     lunatic_model::process::a_sleeping_process_is_woken_by_a_message_and_by_a_kill();
 }

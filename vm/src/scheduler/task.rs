@@ -1,22 +1,29 @@
-//! How the scheduler stores futures, and what a running future can report to it.
+//! Tasks: how the scheduler stores and runs futures, and what a running future can report to it.
+//!
+//! A task is a single allocation, which holds its state, its group and the future itself. Wakers,
+//! queues and workers refer to it by a pointer and count their references, like an `Arc`. What a
+//! reference permits is decided by [`State`], which has no unsafe code and is model-checked.
 
-use std::cell::{Cell, RefCell};
+#![expect(unsafe_code, reason = "listed in vm/README.md")]
+
+use std::cell::{Cell, UnsafeCell};
 use std::fmt;
-use std::mem;
+use std::mem::{self, ManuallyDrop};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
-
-use async_task::Runnable;
+use std::ptr::NonNull;
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
 use super::contain::contain;
 use super::group::Group;
+use super::state::{Paused, Released, State};
+use super::worker::{Anchor, schedule};
 
 thread_local! {
     /// Set by a running task whose slice is over, and cleared once the worker has queued the task.
     static SPENT: Cell<bool> = const { Cell::new(false) };
-    /// The waker of the task that this thread is running.
-    static RUNNING: RefCell<Option<Waker>> = const { RefCell::new(None) };
+    /// The address of the task that this thread is running, or null.
+    static RUNNING: Cell<*const ()> = const { Cell::new(std::ptr::null()) };
     /// Set by the running task if it should be parked.
     static PARKED: Cell<bool> = const { Cell::new(false) };
     /// The tasks that this thread still has to drop. `None` if it is not dropping a task.
@@ -27,21 +34,315 @@ thread_local! {
 #[derive(Debug)]
 pub(super) enum Task {
     /// A task that is ready to run.
-    Ready(Runnable<Group>),
+    Ready(Ready),
     /// A task that used up its slice and continues when its turn comes. If it is woken earlier, it
-    /// becomes ready immediately, and using this waker later causes at most a spurious wake-up.
-    Parked(Waker),
+    /// becomes ready immediately, and resuming it later causes at most a spurious wake-up.
+    Parked(Parked),
 }
 
-/// Runs a task. Returns the task's waker if the task should be parked.
-pub(super) fn run(task: Runnable<Group>) -> Option<Waker> {
-    // `async-task` leaks the future of a task that has no wakers left when a poll returns. This
-    // waker is not dropped until afterwards, so the task is scheduled once more and its future is
-    // dropped.
-    RUNNING.set(Some(task.waker()));
-    task.run();
-    let waker = RUNNING.take();
-    waker.filter(|_| PARKED.take())
+/// What every task begins with, whatever its future is.
+struct Header {
+    state: State,
+    /// The functions that know the type of the future.
+    methods: &'static Methods,
+    group: Group,
+    anchor: Anchor,
+}
+
+/// A task. The header comes first, so that a pointer to the task is also a pointer to its header.
+#[repr(C)]
+struct Allocation<F> {
+    header: Header,
+    /// Used only by the thread that has the right to use the task. Dropped before the task is over.
+    future: UnsafeCell<ManuallyDrop<F>>,
+}
+
+/// The functions that know the type of a task's future. None of them panics.
+struct Methods {
+    /// Polls the future, and drops it if it completes or panics. Returns whether it was dropped.
+    ///
+    /// The caller must have the right to use the task, and the future must not have been dropped.
+    poll: unsafe fn(Pointer) -> bool,
+    /// Drops the future. The conditions are the same as for `poll`.
+    abandon: unsafe fn(Pointer),
+    /// Frees a task whose future has been dropped and which has no references left.
+    free: unsafe fn(Pointer),
+}
+
+/// A pointer to a task. It is used only while its holder has a reference to the task.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Pointer(NonNull<Header>);
+
+// SAFETY: The header can be used by any thread. The future is `Send`, and is used by one thread at
+// a time, because only one thread at a time has the right to use the task.
+unsafe impl Send for Pointer {}
+// SAFETY: As above.
+unsafe impl Sync for Pointer {}
+
+impl Pointer {
+    /// Allocates a task that has one reference and is ready.
+    fn new<F: Future<Output = ()> + Send + 'static>(
+        anchor: Anchor,
+        group: Group,
+        future: F,
+    ) -> Pointer {
+        let task = Box::new(Allocation {
+            header: Header {
+                state: State::ready(),
+                methods: &Methods {
+                    poll: poll::<F>,
+                    abandon: abandon::<F>,
+                    free: free::<F>,
+                },
+                group,
+                anchor,
+            },
+            future: UnsafeCell::new(ManuallyDrop::new(future)),
+        });
+        let task = NonNull::from(Box::leak(task));
+        Pointer(task.cast())
+    }
+
+    fn header(&self) -> &Header {
+        // SAFETY: The holder has a reference, so the task has not been freed. The header is only
+        // borrowed immutably until then.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Drops the future of a task that will not run again.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Methods::abandon`].
+    unsafe fn abandon(self) {
+        // SAFETY: The caller guarantees the conditions.
+        unsafe { (self.header().methods.abandon)(self) }
+    }
+
+    /// Gives up the reference of a task whose future has been dropped.
+    ///
+    /// # Safety
+    ///
+    /// The caller must have a reference, which it must not use afterwards.
+    unsafe fn finish(self) {
+        if self.header().state.finish() {
+            // SAFETY: The state says that this was the last reference.
+            unsafe { (self.header().methods.free)(self) }
+        }
+    }
+
+    /// Returns a waker without adding a reference.
+    fn to_waker(self) -> ManuallyDrop<Waker> {
+        let waker = RawWaker::new(self.0.as_ptr().cast_const().cast(), &WAKER);
+        // SAFETY: The functions in `WAKER` expect a pointer to a task. They can be called by any
+        // thread. The waker does not give up the reference, because it is not dropped.
+        ManuallyDrop::new(unsafe { Waker::from_raw(waker) })
+    }
+
+    fn address(self) -> *const () {
+        self.0.as_ptr().cast_const().cast()
+    }
+}
+
+/// Returns the future of a task.
+///
+/// # Safety
+///
+/// The caller must have the right to use the task, whose future must be an `F` that has not been
+/// dropped.
+unsafe fn future<'a, F>(task: Pointer) -> &'a mut ManuallyDrop<F> {
+    let task = task.0.cast::<Allocation<F>>();
+    // SAFETY: The pointer is to an allocation of this type, according to the caller. No other
+    // thread uses the future, and the header is not borrowed here.
+    unsafe { &mut *UnsafeCell::raw_get(&raw const (*task.as_ptr()).future) }
+}
+
+/// See [`Methods::poll`].
+unsafe fn poll<F: Future<Output = ()>>(task: Pointer) -> bool {
+    let waker = task.to_waker();
+    let mut context = Context::from_waker(&waker);
+    let poll = contain(
+        "a task",
+        AssertUnwindSafe(|| {
+            // SAFETY: The conditions are the same. The future is pinned, because it is dropped
+            // where it is, and the allocation is not freed before.
+            let future = unsafe { Pin::new_unchecked(&mut **future::<F>(task)) };
+            future.poll(&mut context)
+        }),
+    );
+    if matches!(poll, Some(Poll::Pending)) {
+        return false;
+    }
+    // The future is not used again after a panic.
+    // SAFETY: The conditions are the same.
+    unsafe { abandon::<F>(task) };
+    true
+}
+
+/// See [`Methods::abandon`].
+unsafe fn abandon<F>(task: Pointer) {
+    contain(
+        "the destructor of a task",
+        // SAFETY: The conditions are the same, and the future is not used again.
+        AssertUnwindSafe(|| unsafe { ManuallyDrop::drop(future::<F>(task)) }),
+    );
+}
+
+/// See [`Methods::free`].
+unsafe fn free<F>(task: Pointer) {
+    let task = task.0.cast::<Allocation<F>>();
+    // SAFETY: The pointer came from a box of this type, and nobody else refers to the task.
+    drop(unsafe { Box::from_raw(task.as_ptr()) });
+}
+
+/// What a task's wakers do.
+static WAKER: RawWakerVTable = RawWakerVTable::new(
+    |task| {
+        let task = waking(task);
+        task.header().state.add_reference();
+        RawWaker::new(task.address(), &WAKER)
+    },
+    |task| {
+        let task = waking(task);
+        if task.header().state.wake() {
+            schedule(Ready(task));
+        } else {
+            drop(Reference(task));
+        }
+    },
+    |task| {
+        let task = waking(task);
+        if task.header().state.wake() {
+            task.header().state.add_reference();
+            schedule(Ready(task));
+        }
+    },
+    |task| drop(Reference(waking(task))),
+);
+
+/// Returns the task of a waker.
+fn waking(task: *const ()) -> Pointer {
+    let task = NonNull::new(task.cast_mut());
+    Pointer(task.expect("a waker points to its task").cast())
+}
+
+/// A reference that carries no right to use the task. Given up on drop.
+struct Reference(Pointer);
+
+impl Drop for Reference {
+    fn drop(&mut self) {
+        match self.0.header().state.release() {
+            Released::Kept => {}
+            // SAFETY: The task is over, so its future has been dropped, and this was the last
+            // reference.
+            Released::Last => unsafe { (self.0.header().methods.free)(self.0) },
+            // The future's destructor runs on a worker, as if the task had been woken.
+            Released::Abandoned => schedule(Ready(self.0)),
+        }
+    }
+}
+
+/// A task that is ready to run: a reference, and the right to use the task. If it is dropped, the
+/// future is dropped, and the task is over.
+pub(super) struct Ready(Pointer);
+
+/// What becomes of a task that has run.
+pub(super) enum Turn {
+    /// The task is over or waiting.
+    Ended,
+    /// The task was woken while it was running.
+    Woken(Ready),
+    /// The task's slice is over, and it is to be parked.
+    Spent(Parked),
+    /// The task's slice is over, but the task was woken while it was running.
+    Interrupted(Ready),
+}
+
+impl Ready {
+    /// Returns a new task.
+    pub(super) fn new(
+        anchor: Anchor,
+        group: Group,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) -> Ready {
+        Ready(Pointer::new(anchor, group, future))
+    }
+
+    pub(super) fn group(&self) -> &Group {
+        &self.0.header().group
+    }
+
+    /// Returns the scheduler that the task belongs to.
+    pub(super) fn anchor(&self) -> &Anchor {
+        &self.0.header().anchor
+    }
+
+    /// Runs the task until it returns.
+    pub(super) fn run(self) -> Turn {
+        let task = self.0;
+        if !task.header().state.start() {
+            return Turn::Ended;
+        }
+        mem::forget(self);
+        RUNNING.set(task.address());
+        // SAFETY: A ready task carries the right to use it, and its future has not been dropped.
+        let is_over = unsafe { (task.header().methods.poll)(task) };
+        RUNNING.set(std::ptr::null());
+        let is_spent = PARKED.take();
+        if is_over {
+            // SAFETY: The reference is the one that this function was given. It is not used again.
+            unsafe { task.finish() };
+            return Turn::Ended;
+        }
+        match task.header().state.pause(is_spent) {
+            Paused::Woken if is_spent => Turn::Interrupted(Ready(task)),
+            Paused::Woken => Turn::Woken(Ready(task)),
+            Paused::Waiting if is_spent => Turn::Spent(Parked(Reference(task))),
+            Paused::Waiting => Turn::Ended,
+            Paused::Abandoned => {
+                drop(Ready(task));
+                Turn::Ended
+            }
+        }
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        // SAFETY: A ready task carries the right to use it, and its future has not been dropped. It
+        // is not used again.
+        unsafe {
+            self.0.abandon();
+            self.0.finish();
+        }
+    }
+}
+
+impl fmt::Debug for Ready {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Ready")
+    }
+}
+
+/// A task that is waiting for its next slice.
+pub(super) struct Parked(Reference);
+
+impl Parked {
+    /// Makes the task ready. Returns `None` if it is already ready or no longer exists.
+    pub(super) fn resume(self) -> Option<Ready> {
+        let task = self.0.0;
+        if !task.header().state.wake() {
+            return None;
+        }
+        mem::forget(self);
+        Some(Ready(task))
+    }
+}
+
+impl fmt::Debug for Parked {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Parked")
+    }
 }
 
 /// Records that the running task has used up its slice and wants to continue.
@@ -128,66 +429,13 @@ impl Future for Spent {
         if mem::replace(&mut self.over, true) {
             return Poll::Ready(());
         }
-        let is_own = RUNNING.with_borrow(|running| {
-            running
-                .as_ref()
-                .is_some_and(|own| own.will_wake(context.waker()))
-        });
-        if is_own {
+        let waker = context.waker();
+        if waker.data() == RUNNING.get() && std::ptr::eq(waker.vtable(), &WAKER) {
             PARKED.set(true);
         } else {
-            context.waker().wake_by_ref();
+            waker.wake_by_ref();
         }
         Poll::Pending
-    }
-}
-
-/// A future whose panics, including those in its destructor, end only the future itself.
-///
-/// `async-task` propagates a panic in `poll` to the worker, and aborts the program if a future
-/// panics while it is dropped. Boxing the future makes it possible to catch a panic in its
-/// destructor without unsafe code. It also makes all tasks the same size, a few words.
-pub(super) struct Contained {
-    future: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-}
-
-impl Contained {
-    pub(super) fn new(future: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self {
-            future: Some(Box::pin(future)),
-        }
-    }
-}
-
-impl Future for Contained {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Some(future) = &mut self.future else {
-            return Poll::Ready(());
-        };
-        // The future is not used again after a panic.
-        let poll = contain("a task", AssertUnwindSafe(|| future.as_mut().poll(context)));
-        match poll {
-            Some(Poll::Pending) => Poll::Pending,
-            Some(Poll::Ready(())) | None => Poll::Ready(()),
-        }
-    }
-}
-
-impl Drop for Contained {
-    fn drop(&mut self) {
-        let future = self.future.take();
-        contain(
-            "the destructor of a task",
-            AssertUnwindSafe(|| drop(future)),
-        );
-    }
-}
-
-impl fmt::Debug for Contained {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Contained")
     }
 }
 
@@ -215,10 +463,10 @@ pub(super) fn discard(tasks: impl IntoIterator<Item = Task>) {
     }
 }
 
-/// Drops a task. Waking a parked task drops it, because the scheduler no longer accepts tasks.
+/// Drops a task. A parked task that has been woken belongs to whoever woke it.
 fn release(task: Task) {
     match task {
         Task::Ready(task) => drop(task),
-        Task::Parked(waker) => waker.wake(),
+        Task::Parked(task) => drop(task.resume()),
     }
 }

@@ -6,16 +6,13 @@ use std::any::Any;
 use std::cell::{Cell, OnceCell};
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::task::Waker;
-
-use async_task::{Builder, Runnable, ScheduleInfo, WithInfo};
 
 use super::contain::contain;
 use super::group::Group;
 use super::group_queue::Level;
 use super::pool::{LocalWorker, Pushed, WorkerCounts, WorkerPool};
 use super::sync::{Arc, AtomicUsize, Ordering, Parker, count};
-use super::task::{self, Contained, Task, discard, take_spent};
+use super::task::{Ready, Task, Turn, discard, take_spent};
 
 /// The hook that is called on each worker thread before its first task.
 pub(super) type StartHook = Box<dyn Fn() -> Box<dyn Any> + Send + Sync>;
@@ -28,61 +25,46 @@ pub(super) type StartHook = Box<dyn Fn() -> Box<dyn Any> + Send + Sync>;
 pub(super) type Anchor = Arc<Arc<Shared>>;
 
 thread_local! {
-    /// The scheduler that this thread belongs to, and the thread's role there.
-    static CURRENT: Cell<Option<CurrentThread>> = const { Cell::new(None) };
-    /// This thread's anchor, if it is a worker.
-    static ANCHOR: OnceCell<Anchor> = const { OnceCell::new() };
-    /// The parked task that this thread is making ready.
-    static RESUMED: Cell<Resumed> = const { Cell::new(Resumed::Nothing) };
+    /// The address of the shared state of the scheduler that this thread belongs to, or 0. It is
+    /// unique because the thread keeps that state alive. A program may have several schedulers.
+    static OWNER: Cell<usize> = const { Cell::new(0) };
+    /// Set if this thread is a worker.
+    static HERE: OnceCell<Here> = const { OnceCell::new() };
 }
 
-/// Makes a parked task ready and returns it. Returns `None` if the task is already ready or no
-/// longer exists.
-fn resume(waker: Waker) -> Option<Runnable<Group>> {
-    RESUMED.set(Resumed::Expected);
-    waker.wake();
-    match RESUMED.replace(Resumed::Nothing) {
-        Resumed::Here(task) => Some(task),
-        Resumed::Expected | Resumed::Nothing => None,
+/// The worker whose thread this is.
+struct Here {
+    anchor: Anchor,
+    index: usize,
+}
+
+impl Here {
+    fn is_of(&self, shared: &Shared) -> bool {
+        self.anchor.address() == shared.address()
     }
 }
 
-/// If [`resume`] is waiting for a task on this thread, passes it a task that became ready.
-/// Otherwise returns the task.
-fn hand_over(task: Runnable<Group>) -> Option<Runnable<Group>> {
-    let Ok(resumed) = RESUMED.try_with(|resumed| resumed.replace(Resumed::Nothing)) else {
-        return Some(task);
-    };
-    match resumed {
-        Resumed::Expected => {
-            RESUMED.set(Resumed::Here(task));
-            None
+/// Queues a task that was woken, on the thread that woke it.
+///
+/// On a worker thread, the task is put into the worker's own queue: a process that receives a
+/// message runs next on the core where the message was written.
+pub(super) fn schedule(task: Ready) {
+    let mut task = Some(task);
+    // If this is called from the destructor of another thread-local variable, this one may already
+    // have been destroyed. The task is then queued as on any other thread.
+    let _ = HERE.try_with(|here| {
+        if let Some(here) = here.get()
+            && let Some(task) = task.take_if(|task| here.is_of(task.anchor()))
+        {
+            here.anchor.put(Some(here.index), Level::Woken, task);
         }
-        other => {
-            RESUMED.set(other);
-            Some(task)
-        }
+    });
+    if let Some(task) = task {
+        // Once it is queued, the task may run and be freed at any time, so it no longer keeps the
+        // scheduler alive.
+        let anchor = Arc::clone(task.anchor());
+        anchor.put(None, Level::Woken, task);
     }
-}
-
-/// The state of a resumption.
-enum Resumed {
-    /// Nothing is being resumed.
-    Nothing,
-    /// The task has been woken, but has not been handed over yet.
-    Expected,
-    /// The task is ready and has been handed over.
-    Here(Runnable<Group>),
-}
-
-/// A thread's scheduler and role. A program may have several schedulers.
-#[derive(Clone, Copy, Debug)]
-struct CurrentThread {
-    /// The address of the scheduler's shared state, which is unique because the thread keeps that
-    /// state alive.
-    scheduler: usize,
-    /// `None` on the ticker thread.
-    worker: Option<usize>,
 }
 
 /// State shared by all threads of a scheduler.
@@ -125,56 +107,25 @@ impl Shared {
 
     /// Returns whether the calling thread is one of this scheduler's workers or its ticker.
     pub(super) fn owns_this_thread(&self) -> bool {
-        CURRENT
-            .get()
-            .is_some_and(|current| current.scheduler == self.address())
+        OWNER.get() == self.address()
     }
 
     /// Marks the calling thread as belonging to this scheduler.
-    pub(super) fn own_this_thread(&self, worker: Option<usize>) {
-        CURRENT.set(Some(CurrentThread {
-            scheduler: self.address(),
-            worker,
-        }));
-    }
-
-    /// Returns the calling thread's index among this scheduler's workers.
-    fn here(&self) -> Option<usize> {
-        let current = CURRENT.get()?;
-        if current.scheduler != self.address() {
-            return None;
-        }
-        current.worker
+    pub(super) fn own_this_thread(&self) {
+        OWNER.set(self.address());
     }
 
     fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
 
-    /// Puts a ready task into the queue appropriate for the calling thread.
-    ///
-    /// On a worker thread, this is the worker's own queue: a process that receives a message runs
-    /// next on the core where the message was written. If a task is woken while it is running,
-    /// `async-task` calls this on the same thread once the poll returns, so a recorded call to
-    /// `end_slice` was made by this task.
-    fn schedule(&self, task: Runnable<Group>, woken_while_running: bool) {
-        let Some(task) = hand_over(task) else { return };
-        let mut level = Level::Woken;
-        if woken_while_running
-            && let Some(here) = self.here()
-            && take_spent()
-        {
-            count(&self.pool.workers[here].slices_spent);
-            level = Level::Spent;
-        }
-        self.put(level, task);
-    }
-
-    fn put(&self, level: Level, task: Runnable<Group>) {
-        let queue = self
-            .here()
-            .map_or(&*self.pool.injected, |here| &self.pool.workers[here].queue);
-        self.finish_push(queue.push(level, task, Runnable::metadata, Task::Ready));
+    /// Puts a ready task into a worker's queue or, if `worker` is `None`, into the queue for tasks
+    /// from other threads.
+    fn put(&self, worker: Option<usize>, level: Level, task: Ready) {
+        let queue = worker.map_or(&*self.pool.injected, |worker| {
+            &self.pool.workers[worker].queue
+        });
+        self.finish_push(queue.push(level, task, Ready::group, Task::Ready));
     }
 
     fn finish_push(&self, pushed: Pushed<Task>) {
@@ -183,16 +134,26 @@ impl Shared {
         }
     }
 
-    fn run(&self, local: &LocalWorker<'_, Task>, task: Runnable<Group>) {
+    fn run(&self, local: &LocalWorker<'_, Task>, task: Ready) {
         let worker = local.worker();
         count(&worker.tasks_run);
-        if let Some(waker) = task::run(task) {
-            count(&worker.slices_spent);
-            self.finish_push(worker.queue.park(Task::Parked(waker)));
-        }
+        let turn = task.run();
         // If the task called `end_slice` but then completed or began to wait, the next task must
         // not be affected.
-        take_spent();
+        let is_spent = take_spent();
+        let is_over = is_spent || matches!(turn, Turn::Spent(_) | Turn::Interrupted(_));
+        let pushed = match turn {
+            Turn::Ended => return,
+            Turn::Spent(task) => worker.queue.park(Task::Parked(task)),
+            Turn::Woken(task) | Turn::Interrupted(task) => {
+                let level = if is_spent { Level::Spent } else { Level::Woken };
+                worker.queue.push(level, task, Ready::group, Task::Ready)
+            }
+        };
+        if is_over {
+            count(&worker.slices_spent);
+        }
+        self.finish_push(pushed);
     }
 }
 
@@ -208,28 +169,27 @@ pub(super) fn spawn(
     group: &Group,
     future: impl Future<Output = ()> + Send + 'static,
 ) {
-    let nearest = match anchor.here() {
-        // If this is called from the destructor of another thread-local variable, this one may
-        // already have been destroyed.
-        Some(_) => ANCHOR.try_with(|own| own.get().cloned()).ok().flatten(),
-        None => None,
+    let nearest = HERE.try_with(|here| {
+        let here = here.get().filter(|here| here.is_of(anchor))?;
+        Some((Arc::clone(&here.anchor), here.index))
+    });
+    let (held, worker) = match nearest.ok().flatten() {
+        Some((own, index)) => (own, Some(index)),
+        None => (Arc::clone(anchor), None),
     };
-    let held = nearest.unwrap_or_else(|| Arc::clone(anchor));
-    let schedule = move |task, info: ScheduleInfo| held.schedule(task, info.woken_while_running);
-    let builder = Builder::new().metadata(group.clone());
-    let (runnable, task) = builder.spawn(|_| Contained::new(future), WithInfo(schedule));
-    task.detach();
-    anchor.put(Level::New, runnable);
+    anchor.put(worker, Level::New, Ready::new(held, group.clone(), future));
 }
 
 /// The body of a worker thread.
 pub(super) fn work(anchor: Anchor, index: usize, parker: Parker, start: &StartHook) {
     let shared: &Shared = &anchor;
-    let own_anchor = Arc::new(Arc::clone(&*anchor));
-    ANCHOR
-        .with(|own| own.set(own_anchor))
-        .expect("a thread becomes a worker only once");
-    shared.own_this_thread(Some(index));
+    let here = Here {
+        anchor: Arc::new(Arc::clone(&*anchor)),
+        index,
+    };
+    let is_new = HERE.with(|own| own.set(here)).is_ok();
+    assert!(is_new, "a thread becomes a worker only once");
+    shared.own_this_thread();
     // The guard is kept until this worker's last future has been dropped, because destructors may
     // need it.
     let _guard = contain("the start hook of a scheduler", AssertUnwindSafe(start));
@@ -237,7 +197,7 @@ pub(super) fn work(anchor: Anchor, index: usize, parker: Parker, start: &StartHo
     while let Some(task) = local.next() {
         let ready = match task {
             Task::Ready(task) => Some(task),
-            Task::Parked(waker) => resume(waker),
+            Task::Parked(task) => task.resume(),
         };
         if let Some(task) = ready {
             shared.run(&local, task);
