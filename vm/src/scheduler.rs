@@ -19,6 +19,7 @@ mod group_queue;
 mod idle;
 mod pool;
 mod queue;
+mod slot;
 mod state;
 mod sync;
 mod task;
@@ -37,7 +38,7 @@ pub use self::task::{Spent, end_slice, spent};
 use self::clock::{BeatHook, Clock, DEFAULT_PERIOD, Timing};
 use self::pool::WorkerPool;
 use self::sync::{Arc, Mutex, Parker, lock, thread};
-use self::task::Task;
+use self::task::{Task, discard};
 use self::worker::{Anchor, Shared, StartHook};
 
 /// Runs futures on a fixed number of threads until it is shut down or dropped.
@@ -63,7 +64,10 @@ use self::worker::{Anchor, Shared, StartHook};
 /// or ten thousand tasks that compute. If only one group has tasks, time is counted only once per
 /// beat. Idle groups do not accumulate credit.
 ///
-/// A woken task runs on the worker that woke it. Tasks made ready by other threads go through a
+/// A woken task runs on the worker that woke it. If it was woken by a running task of its own group,
+/// it runs next, ahead of the tasks that are waiting in the worker's queues; only the first task
+/// that a turn wakes does. A streak of such hand-overs ends at a beat, or after eight of them while
+/// other tasks are waiting; the next task to run is then chosen as described above. Tasks made ready by other threads go through a
 /// shared queue, which every worker checks before running a task. An idle worker steals half of
 /// another worker's waiting tasks, oldest first; each task stays in a queue of the same kind. A
 /// worker that has tasks balances its queue with one other worker's per beat. If a busy worker has
@@ -136,7 +140,7 @@ impl Scheduler {
     ///
     /// With [`Builder::manual_ticker`], only this method drives the clock.
     pub fn beat(&self) {
-        self.pool().beat();
+        discard(self.pool().beat());
     }
 
     /// Returns the number of beats so far. The clock does not beat on its own while the scheduler
@@ -731,6 +735,125 @@ mod tests {
             .map(|worker| worker.tasks_stolen)
             .sum();
         assert_eq!(stolen, 1);
+    }
+
+    #[test]
+    fn a_woken_task_behind_a_busy_worker_is_stolen_at_the_next_beat() {
+        let scheduler = manual(2);
+        let (says, heard) = channel();
+        let (ran, has_run) = channel();
+        let (outside, wakers) = channel();
+        scheduler.spawn(async move {
+            be_woken_by(&outside).await;
+            ran.send(()).expect("the busy task is receiving");
+        });
+        let waker = wakers.recv().expect("the task sends its waker");
+        wait_until_idle(&scheduler);
+        scheduler.spawn(async move {
+            waker.wake();
+            says.send("busy").expect("the test is receiving");
+            // This task blocks its worker, which it has handed over, until the woken task has run.
+            has_run.recv().expect("the woken task has run");
+            says.send("done").expect("the test is receiving");
+        });
+        assert_eq!(heard.recv(), Ok("busy"));
+        while scheduler.pool().idle.parked() == 0 {
+            thread::yield_now();
+        }
+        assert!(heard.try_recv().is_err());
+        scheduler.beat();
+        assert_eq!(heard.recv(), Ok("done"));
+    }
+
+    #[test]
+    fn a_woken_task_runs_next_but_a_streak_of_hand_overs_ends_while_others_wait() {
+        const TURNS: usize = 20;
+        let scheduler = manual(1);
+        let (says, heard) = channel();
+        // Two tasks that keep waking each other.
+        let pair = Arc::new(Mutex::new([None, None]));
+        for own in 0..2 {
+            let (pair, says) = (Arc::clone(&pair), says.clone());
+            let mut turns = 0;
+            scheduler.spawn(poll_fn(move |context| {
+                let mut wakers = lock(&pair);
+                let own_waker = wakers[own].get_or_insert_with(|| context.waker().clone());
+                assert!(own_waker.will_wake(context.waker()));
+                if turns > 0 {
+                    says.send("pair").expect("the test is receiving");
+                    let other: Option<Waker> = wakers[1 - own].clone();
+                    drop(wakers);
+                    other.expect("both tasks have had a turn").wake();
+                }
+                turns += 1;
+                if turns > TURNS {
+                    return Poll::Ready(());
+                }
+                Poll::Pending
+            }));
+        }
+        let (outside, wakers) = channel();
+        scheduler.spawn(async move {
+            be_woken_by(&outside).await;
+            says.send("waits").expect("the test is receiving");
+        });
+        let waker = wakers.recv().expect("the task sends its waker");
+        wait_until_idle(&scheduler);
+        scheduler.spawn(async move {
+            let first = lock(&pair)[0].clone();
+            first.expect("both tasks have had a turn").wake();
+            waker.wake();
+        });
+        let order: Vec<_> = heard.iter().collect();
+        assert_eq!(order.len(), 2 * TURNS + 1);
+        assert_eq!(order.iter().position(|&word| word == "waits"), Some(8));
+    }
+
+    #[test]
+    fn a_task_of_another_group_is_not_handed_over_to() {
+        let scheduler = manual(1);
+        let (says, heard) = channel();
+        let (outside, wakers) = channel();
+        let other = Group::new(Weight::default());
+        for (group, word) in [(Some(&other), "other group"), (None, "own group")] {
+            let (says, outside) = (says.clone(), outside.clone());
+            let task = async move {
+                be_woken_by(&outside).await;
+                says.send(word).expect("the test is receiving");
+            };
+            match group {
+                Some(group) => scheduler.spawn_in(group, task),
+                None => scheduler.spawn(task),
+            }
+            wait_until_idle(&scheduler);
+        }
+        let waiting: Vec<Waker> = wakers.iter().take(2).collect();
+        scheduler.spawn(async move { waiting.into_iter().for_each(Waker::wake) });
+        drop((says, outside));
+        assert_eq!(
+            heard.iter().collect::<Vec<_>>(),
+            ["own group", "other group"]
+        );
+    }
+
+    #[test]
+    fn a_task_that_a_stopped_worker_was_handed_over_to_is_dropped() {
+        let scheduler = Arc::new(manual(1));
+        let (sender, dropped) = channel();
+        let (outside, wakers) = channel();
+        let notifier = NotifyOnDrop::new(&sender, "dropped");
+        scheduler.spawn(async move {
+            let _notifier = notifier;
+            be_woken_by(&outside).await;
+            panic!("ran after shutdown");
+        });
+        let waker = wakers.recv().expect("the task sends its waker");
+        let own = Arc::clone(&scheduler);
+        scheduler.spawn(async move {
+            waker.wake();
+            own.shutdown();
+        });
+        assert_eq!(dropped.recv(), Ok("dropped"));
     }
 
     #[test]

@@ -24,6 +24,8 @@ mod pool;
 pub mod process;
 #[path = "../../src/scheduler/queue.rs"]
 mod queue;
+#[path = "../../src/scheduler/slot.rs"]
+mod slot;
 #[path = "../../src/scheduler/state.rs"]
 mod state;
 mod sync;
@@ -32,12 +34,43 @@ pub mod task;
 use clock::{Clock, Timing};
 use group::{Group, Weight};
 use group_queue::Level;
-use pool::{LocalWorker, WorkerPool};
+use pool::{Entry, LocalWorker, Pushed, WorkerPool};
+use slot::Raw;
 use sync::{Arc, AtomicUsize, Ordering, Parker};
+
+/// A task.
+struct Job {
+    group: Group,
+    number: usize,
+}
+
+impl Entry for Job {
+    type Ready = Job;
+
+    fn ready(task: Job) -> Job {
+        task
+    }
+
+    fn group(task: &Job) -> &Group {
+        &task.group
+    }
+}
+
+// SAFETY: The pointer is a box's.
+unsafe impl Raw for Job {
+    fn into_raw(self) -> *mut () {
+        Box::into_raw(Box::new(self)).cast()
+    }
+
+    unsafe fn from_raw(raw: *mut ()) -> Job {
+        // SAFETY: The pointer comes from `into_raw`, and is used once, according to the caller.
+        *unsafe { Box::from_raw(raw.cast()) }
+    }
+}
 
 /// A worker pool and the other state shared by a case's threads.
 struct Case {
-    pool: WorkerPool<usize>,
+    pool: WorkerPool<Job>,
     group: Group,
     /// The number of tasks that have run.
     ran: AtomicUsize,
@@ -66,12 +99,31 @@ impl Case {
         let queue = worker.map_or(&*self.pool.injected, |worker| {
             &self.pool.workers[worker].queue
         });
-        self.pool.finish_push(queue.push(
-            Level::Woken,
-            (self.group.clone(), task),
-            |(group, _)| group,
-            |(_, task)| task,
-        ))
+        self.finish(queue.push(Level::Woken, self.job(task)))
+    }
+
+    /// Makes a task ready, acting as the task that the given worker is running. Returns the task if
+    /// it is refused.
+    fn hand_over(&self, worker: usize, task: usize) -> Option<usize> {
+        let queue = &self.pool.workers[worker].queue;
+        self.finish(queue.hand_over(self.job(task)))
+    }
+
+    fn job(&self, number: usize) -> Job {
+        Job {
+            group: self.group.clone(),
+            number,
+        }
+    }
+
+    fn finish(&self, pushed: Pushed<Job>) -> Option<usize> {
+        self.pool.finish_push(pushed).map(|task| task.number)
+    }
+
+    /// Makes the clock beat. Returns the tasks that are refused.
+    fn beat(&self) -> Vec<usize> {
+        let refused = self.pool.beat();
+        refused.into_iter().map(|task| task.number).collect()
     }
 
     /// Counts a finished task, and stops the pool once `all` tasks have run.
@@ -86,8 +138,8 @@ impl Case {
         let mut local = LocalWorker::new(&self.pool, index, parker);
         let mut ran = Vec::new();
         while let Some(task) = local.next() {
-            run(task);
-            ran.push(task);
+            run(task.number);
+            ran.push(task.number);
         }
         ran
     }
@@ -139,12 +191,22 @@ pub fn tasks_from_outside_find_a_worker() {
 /// A task makes more tasks ready on its worker than that worker can run alone. The other worker is
 /// woken or finds the tasks in time, and each task runs once.
 pub fn tasks_of_a_worker_are_shared_and_run_once() {
-    check(2, || {
+    share(|case, index, task| case.push(Some(index), task));
+}
+
+/// A task wakes more tasks than its worker can be handed over to. Each task runs once.
+pub fn woken_tasks_are_handed_over_or_shared_and_run_once() {
+    share(|case, index, task| case.hand_over(index, task));
+}
+
+/// A task makes two more tasks ready with `push`.
+fn share(push: impl Fn(&Case, usize, usize) -> Option<usize> + Copy + Send + Sync + 'static) {
+    check(2, move || {
         let (case, parkers, _) = Case::new(2);
-        let workers = start(&case, parkers, |case, index, task| {
+        let workers = start(&case, parkers, move |case, index, task| {
             if task == 0 {
                 for task in 1..3 {
-                    assert_eq!(case.push(Some(index), task), None);
+                    assert_eq!(push(case, index, task), None);
                 }
             }
             case.count(3);
@@ -157,7 +219,18 @@ pub fn tasks_of_a_worker_are_shared_and_run_once() {
 /// A task blocks its worker while another task is waiting behind it. At the next beat, the other
 /// worker takes the waiting task.
 pub fn a_beat_frees_a_task_behind_a_blocked_worker() {
-    check(2, || {
+    free(|case, index, task| case.push(Some(index), task));
+}
+
+/// A task blocks its worker after handing it over to another task. At the next beat, the other
+/// worker takes that task.
+pub fn a_beat_frees_a_task_that_a_blocked_worker_was_handed_over_to() {
+    free(|case, index, task| case.hand_over(index, task));
+}
+
+/// A task makes another task ready with `push`, and blocks its worker until that task runs.
+fn free(push: impl Fn(&Case, usize, usize) -> Option<usize> + Copy + Send + Sync + 'static) {
+    check(2, move || {
         let (case, parkers, _) = Case::new(2);
         let (pushed, freed) = (Parker::new(), Parker::new());
         let (has_pushed, free) = (pushed.unparker(), freed.unparker());
@@ -170,7 +243,7 @@ pub fn a_beat_frees_a_task_behind_a_blocked_worker() {
             workers.push(loom::thread::spawn(move || {
                 case.work(index, parker, |task| {
                     if task == 0 {
-                        assert_eq!(case.push(Some(index), 1), None);
+                        assert_eq!(push(&case, index, 1), None);
                         has_pushed.unpark();
                         let freed = blocked
                             .lock()
@@ -186,7 +259,7 @@ pub fn a_beat_frees_a_task_behind_a_blocked_worker() {
         }
         assert_eq!(case.push(None, 0), None);
         pushed.park();
-        case.pool.beat();
+        assert_eq!(case.beat(), []);
         assert_eq!(join(workers), [0, 1]);
     });
 }
@@ -231,8 +304,8 @@ pub fn a_pool_that_stops_loses_no_task() {
             let parker = parkers.into_iter().next().expect("there is one worker");
             loom::thread::spawn(move || {
                 let mut seen = case.work(0, parker, |_| {});
-                seen.extend(case.pool.workers[0].queue.close());
-                seen.extend(case.pool.injected.close());
+                seen.extend(case.pool.workers[0].queue.close().map(|task| task.number));
+                seen.extend(case.pool.injected.close().map(|task| task.number));
                 seen
             })
         };
@@ -246,5 +319,40 @@ pub fn a_pool_that_stops_loses_no_task() {
         seen.extend(refused);
         seen.sort_unstable();
         assert_eq!(seen, [0, 1]);
+    });
+}
+
+/// A worker is handed over to a task while the clock beats and the pool is stopped. Each task runs,
+/// remains in a queue or is refused.
+pub fn a_hand_over_during_a_beat_and_a_stop_loses_no_task() {
+    check(3, || {
+        let (case, parkers, _) = Case::new(1);
+        // An atomic from `std`, so that the model checker does not explore its interleavings.
+        let ready = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(1));
+        let worker = {
+            let case = Arc::clone(&case);
+            let ready = std::sync::Arc::clone(&ready);
+            let parker = parkers.into_iter().next().expect("there is one worker");
+            loom::thread::spawn(move || {
+                let hand_over = |task| {
+                    if task < 2 {
+                        ready.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        assert_eq!(case.hand_over(0, task + 1), None);
+                    }
+                };
+                let mut seen = case.work(0, parker, hand_over);
+                seen.extend(case.pool.workers[0].queue.close().map(|task| task.number));
+                seen
+            })
+        };
+        assert_eq!(case.push(None, 0), None);
+        let refused = case.beat();
+        case.pool.stop();
+        let mut seen = worker.join().expect("the worker does not panic");
+        seen.extend(case.pool.injected.close().map(|task| task.number));
+        seen.extend(refused);
+        seen.sort_unstable();
+        let ready = ready.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(seen, Vec::from_iter(0..ready));
     });
 }

@@ -1,7 +1,9 @@
 //! Replaces the scheduler's `sync.rs` with primitives of the same names, controlled by the model
 //! checker.
 
-pub(super) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+pub(super) use loom::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence,
+};
 pub(super) use loom::sync::{Arc, Mutex, MutexGuard};
 
 use loom::sync::Condvar;

@@ -17,6 +17,21 @@ fn a_beat_frees_a_task_behind_a_blocked_worker() {
 }
 
 #[test]
+fn woken_tasks_are_handed_over_or_shared_and_run_once() {
+    lunatic_model::woken_tasks_are_handed_over_or_shared_and_run_once();
+}
+
+#[test]
+fn a_beat_frees_a_task_that_a_blocked_worker_was_handed_over_to() {
+    lunatic_model::a_beat_frees_a_task_that_a_blocked_worker_was_handed_over_to();
+}
+
+#[test]
+fn a_hand_over_during_a_beat_and_a_stop_loses_no_task() {
+    lunatic_model::a_hand_over_during_a_beat_and_a_stop_loses_no_task();
+}
+
+#[test]
 fn the_clock_is_awake_while_a_worker_is() {
     lunatic_model::the_clock_is_awake_while_a_worker_is();
 }

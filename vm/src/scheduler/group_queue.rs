@@ -46,6 +46,13 @@ impl Streak {
         self.length += 1;
     }
 
+    /// Counts tasks that ran as part of the streak without having been queued.
+    pub(super) fn lengthen(&mut self, tasks: u32) {
+        if self.length > 0 {
+            self.length = self.length.saturating_add(tasks);
+        }
+    }
+
     pub(super) fn end(&mut self) {
         self.length = 0;
     }
@@ -136,6 +143,11 @@ impl<T> GroupQueue<T> {
         };
         self.is_new_ones_turn = level != Level::New;
         self.level(level).pop_front().map(|task| (level, task))
+    }
+
+    /// Counts tasks that ran after a prompt task without having been queued.
+    pub(super) fn lengthen_streak(&mut self, tasks: u32) {
+        self.streak.lengthen(tasks);
     }
 
     /// Records whether a new task was quick.

@@ -3,10 +3,12 @@
 //! The shared state consists of each worker's queue, a queue for tasks from other threads, and the
 //! list of sleepers. If no tasks arrive from other threads, a worker that has tasks takes only its
 //! own queue's lock between two beats, and contends for it only with workers that have run out of
-//! tasks. This module does not know what a task is or how it runs, so that a model checker can
-//! explore every thread interleaving (`vm/model`).
+//! tasks. If a task wakes another and then waits, the worker takes no lock at all: it is handed over
+//! to the other task through a slot beside the queue. This module does not know what a task is or
+//! how it runs, so that a model checker can explore every thread interleaving (`vm/model`).
 
 use std::fmt;
+use std::mem;
 
 use crossbeam_utils::CachePadded;
 
@@ -14,6 +16,7 @@ use super::clock::Clock;
 use super::group::{Group, VirtualTime};
 use super::idle::Idle;
 use super::queue::{Level, Rules, RunQueue, Taken};
+use super::slot::{Raw, Slot};
 use super::sync::{
     Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, Parker, Unparker, count, lock,
 };
@@ -22,6 +25,23 @@ use super::sync::{
 /// stop running ahead of other groups' spent tasks. Each worker may just have run one of the
 /// group's tasks for an entire slice, which should not delay the group's woken tasks.
 const LEAD: u64 = 2;
+
+/// The number of hand-overs in succession while other tasks are waiting in the worker's queue. The
+/// next task is then chosen from the queue, so a task there waits for a few turns longer than it
+/// would if every woken task joined the end of the queue.
+const MAX_HAND_OVERS: u32 = 8;
+
+/// What a pool's queues hold.
+pub(super) trait Entry: Sized {
+    /// A task that is ready to run.
+    type Ready: Raw;
+
+    /// Returns the entry of a ready task.
+    fn ready(task: Self::Ready) -> Self;
+
+    /// Returns the group of a ready task.
+    fn group(task: &Self::Ready) -> &Group;
+}
 
 /// The outcome of pushing a task.
 pub(super) enum Pushed<T> {
@@ -34,19 +54,26 @@ pub(super) enum Pushed<T> {
     Refused(T),
 }
 
-/// A run queue behind a lock. The number of tasks that the queue offers is stored outside the lock.
-pub(super) struct SharedQueue<T> {
+/// A run queue behind a lock. What it offers to other workers is stored outside the lock.
+pub(super) struct SharedQueue<T: Entry> {
+    /// The task that its worker runs next, if it was woken by the running task. The queue for tasks
+    /// from other threads does not use this.
+    slot: Slot<T::Ready>,
     tasks: Mutex<RunQueue<T>>,
-    /// The result of [`RunQueue::offered`] after the last change. Written only while the lock is
-    /// held.
+    /// The number of tasks offered after the last change. Written only while the lock is held.
     offered: AtomicUsize,
+    /// Whether tasks were waiting after the last change, but none was offered. Written only while
+    /// the lock is held.
+    withholds: AtomicBool,
 }
 
-impl<T> SharedQueue<T> {
+impl<T: Entry> SharedQueue<T> {
     fn new(tasks: RunQueue<T>) -> Self {
         Self {
+            slot: Slot::new(),
             tasks: Mutex::new(tasks),
             offered: AtomicUsize::new(0),
+            withholds: AtomicBool::new(false),
         }
     }
 
@@ -56,33 +83,67 @@ impl<T> SharedQueue<T> {
     /// A wake-up can be required only when the number of offered tasks changes from zero. Workers
     /// do not go to sleep while a queue offers tasks, and the worker that is woken for the first
     /// task wakes another if there are more (see `LocalWorker::find_work`).
-    pub(super) fn change<R>(&self, change: impl FnOnce(&mut RunQueue<T>) -> R) -> (R, bool) {
+    fn change<R>(&self, change: impl FnOnce(&mut RunQueue<T>) -> R) -> (R, bool) {
         let mut tasks = lock(&self.tasks);
         let result = change(&mut tasks);
-        let offered = tasks.offered();
+        let offered = self.present_offer(&tasks);
+        let withholds = offered == 0 && tasks.len() > 0;
         // Relaxed ordering suffices: the number is written only under the lock, and every thread
         // that wakes others or goes to sleep executes a fence in between (see `Idle`).
         let before = self.offered.load(Ordering::Relaxed);
         if before != offered {
             self.offered.store(offered, Ordering::Relaxed);
         }
+        if self.withholds.load(Ordering::Relaxed) != withholds {
+            self.withholds.store(withholds, Ordering::Relaxed);
+        }
         drop(tasks);
         (result, before == 0 && offered > 0)
+    }
+
+    /// Returns the number of tasks that another worker may take now. A queue's only task stays with
+    /// its owner if the owner would run it next, but not if another task is in the slot.
+    fn present_offer(&self, tasks: &RunQueue<T>) -> usize {
+        match tasks.offered() {
+            0 if self.slot.is_full() => tasks.len().min(1),
+            offered => offered,
+        }
+    }
+
+    /// Returns whether no tasks were waiting after the last change.
+    fn was_empty(&self) -> bool {
+        self.offered() == 0 && !self.withholds.load(Ordering::Relaxed)
     }
 
     fn offered(&self) -> usize {
         self.offered.load(Ordering::Relaxed)
     }
 
-    /// Appends a task to its level, like [`RunQueue::push`].
-    pub(super) fn push<K>(
-        &self,
-        level: Level,
-        task: K,
-        group: impl Fn(&K) -> &Group,
-        wrap: impl FnOnce(K) -> T,
-    ) -> Pushed<T> {
-        self.push_with(|tasks| tasks.push(level, task, group, wrap))
+    /// Appends a ready task to its level, like [`RunQueue::push`].
+    pub(super) fn push(&self, level: Level, task: T::Ready) -> Pushed<T> {
+        self.push_with(|tasks| tasks.push(level, task, T::group, T::ready))
+    }
+
+    /// Makes a task that the running task has woken run next, if the slot is empty. Otherwise,
+    /// appends it to the queue.
+    ///
+    /// Only the queue's owner may call this method, while it is running a task of the same group.
+    pub(super) fn hand_over(&self, task: T::Ready) -> Pushed<T> {
+        if let Err(task) = self.slot.put(task) {
+            return self.push(Level::Woken, task);
+        }
+        // The owner does not run the queue's only task next any more.
+        if self.withholds.load(Ordering::Relaxed) && self.change(|_| ()).1 {
+            return Pushed::Offered;
+        }
+        Pushed::Kept
+    }
+
+    /// Moves the task in the slot to the queue, behind all other woken tasks. If the queue is
+    /// closed, returns the task.
+    fn empty_slot(&self, tasks: &mut RunQueue<T>) -> Option<T> {
+        let task = self.slot.take()?;
+        tasks.push(Level::Woken, task, T::group, T::ready).err()
     }
 
     /// Queues the entry of the running task, like [`RunQueue::park`].
@@ -101,13 +162,13 @@ impl<T> SharedQueue<T> {
     /// Makes the queue reject new tasks, and returns the remaining tasks so that they can be
     /// dropped outside the lock.
     pub(super) fn close(&self) -> impl Iterator<Item = T> + use<T> {
-        let (tasks, _) = self.change(RunQueue::close);
-        tasks
+        let ((last, tasks), _) = self.change(|tasks| (self.slot.take(), tasks.close()));
+        last.map(T::ready).into_iter().chain(tasks)
     }
 }
 
 /// A worker as seen by other threads.
-pub(super) struct Worker<T> {
+pub(super) struct Worker<T: Entry> {
     pub(super) queue: SharedQueue<T>,
     unparker: Unparker,
     pub(super) tasks_run: AtomicU64,
@@ -130,7 +191,7 @@ pub struct WorkerCounts {
     pub parks: u64,
 }
 
-impl<T> Worker<T> {
+impl<T: Entry> Worker<T> {
     pub(super) fn counts(&self) -> WorkerCounts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         WorkerCounts {
@@ -143,7 +204,7 @@ impl<T> Worker<T> {
 }
 
 /// A scheduler's workers and their shared state.
-pub(super) struct WorkerPool<T> {
+pub(super) struct WorkerPool<T: Entry> {
     pub(super) workers: Box<[CachePadded<Worker<T>>]>,
     /// Tasks made ready by threads other than the workers.
     pub(super) injected: CachePadded<SharedQueue<T>>,
@@ -153,7 +214,7 @@ pub(super) struct WorkerPool<T> {
     stopping: AtomicBool,
 }
 
-impl<T> WorkerPool<T> {
+impl<T: Entry> WorkerPool<T> {
     pub(super) fn new(unparkers: Vec<Unparker>, clock: Clock, slice: u64) -> Self {
         let idle = Idle::new(unparkers.len());
         let lead = LEAD
@@ -199,17 +260,30 @@ impl<T> WorkerPool<T> {
     }
 
     /// Makes the clock beat once. If tasks are waiting behind busy workers, wakes a sleeping worker
-    /// to take them.
-    pub(super) fn beat(&self) {
+    /// to take them. Returns the tasks that were handed over on a worker that exited in the
+    /// meantime.
+    ///
+    /// A beat moves the tasks in the slots to the queues. A streak of hand-overs therefore ends with
+    /// the beat, and no task is stuck in the slot of a busy worker.
+    #[must_use = "refused tasks must be dropped with `discard`"]
+    pub(super) fn beat(&self) -> Vec<T> {
         self.clock.beat();
+        let mut refused = Vec::new();
         let mut left_waiting = false;
         for worker in &self.workers {
-            let ((), offers) = worker.queue.change(RunQueue::note_beat);
+            let queue = &worker.queue;
+            let (late, offers) = queue.change(|tasks| {
+                let late = queue.empty_slot(tasks);
+                tasks.note_beat();
+                late
+            });
+            refused.extend(late);
             left_waiting |= offers;
         }
         if left_waiting {
             self.wake_one();
         }
+        refused
     }
 
     /// Tells all workers to exit after their current tasks.
@@ -253,7 +327,7 @@ impl<T> WorkerPool<T> {
     }
 }
 
-impl<T> fmt::Debug for WorkerPool<T> {
+impl<T: Entry> fmt::Debug for WorkerPool<T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Scheduler")
@@ -266,12 +340,17 @@ impl<T> fmt::Debug for WorkerPool<T> {
 }
 
 /// The part of a worker that is accessed only by the worker's own thread.
-pub(super) struct LocalWorker<'a, T> {
+pub(super) struct LocalWorker<'a, T: Entry> {
     pool: &'a WorkerPool<T>,
     index: usize,
     parker: Parker,
     /// The last beat that this worker observed.
     beat: u64,
+    /// The number of hand-overs since a task was last popped, not counting those for which no other
+    /// task had to wait.
+    hand_overs: u32,
+    /// The beat at which the turn of the last task popped ended. `None` until it has ended.
+    ended: Option<u64>,
     /// The worker whose queue was visited last. The next search continues after it, so that tasks
     /// are not always stolen from the same neighbour.
     next_victim: usize,
@@ -280,13 +359,15 @@ pub(super) struct LocalWorker<'a, T> {
     taken: Vec<Taken<T>>,
 }
 
-impl<'a, T> LocalWorker<'a, T> {
+impl<'a, T: Entry> LocalWorker<'a, T> {
     pub(super) fn new(pool: &'a WorkerPool<T>, index: usize, parker: Parker) -> Self {
         Self {
             pool,
             index,
             parker,
             beat: 0,
+            hand_overs: 0,
+            ended: None,
             next_victim: index,
             taken: Vec::new(),
         }
@@ -297,22 +378,52 @@ impl<'a, T> LocalWorker<'a, T> {
     pub(super) fn next(&mut self) -> Option<T> {
         while !self.pool.is_stopping() {
             let beat = self.pool.clock.beats();
+            self.ended.get_or_insert(beat);
             if beat != self.beat {
                 self.beat = beat;
                 self.even_out();
+            } else if let Some(task) = self.take_handed_over() {
+                return Some(T::ready(task));
             }
             if self.pool.injected.offered() > 0 {
                 self.take_injected();
             }
-            let (task, _) = self
-                .queue()
-                .change(|tasks| tasks.pop(beat, || self.pool.clock.now()));
+            let task = self.pop(beat);
             if task.is_some() {
                 return task;
             }
             self.find_work();
         }
         None
+    }
+
+    /// Takes the task that was handed over by the last one, unless it is the turn of the tasks in
+    /// the queue.
+    fn take_handed_over(&mut self) -> Option<T::Ready> {
+        let queue = self.queue();
+        if !queue.slot.is_full() {
+            return None;
+        }
+        if !queue.was_empty() {
+            if self.hand_overs == MAX_HAND_OVERS {
+                return None;
+            }
+            self.hand_overs += 1;
+        }
+        queue.slot.take()
+    }
+
+    /// Takes the task that the queue chooses.
+    fn pop(&mut self, beat: u64) -> Option<T> {
+        let (hand_overs, ended) = (mem::take(&mut self.hand_overs), self.ended.take());
+        let (pool, queue) = (self.pool, self.queue());
+        let (task, _) = queue.change(|tasks| {
+            let refused = queue.empty_slot(tasks);
+            debug_assert!(refused.is_none(), "only this worker closes its queue");
+            tasks.note_turns(hand_overs, ended.unwrap_or(beat));
+            tasks.pop(beat, || pool.clock.now())
+        });
+        task
     }
 
     /// Searches for work, sleeping in between. Returns when this worker's queue has tasks or the
@@ -347,7 +458,7 @@ impl<'a, T> LocalWorker<'a, T> {
             if victim.offered() == 0 {
                 continue;
             }
-            victim.change(|tasks| tasks.take(tasks.offered(), &mut self.taken));
+            victim.change(|tasks| tasks.take(victim.present_offer(tasks), &mut self.taken));
             if self.keep_stolen() {
                 return true;
             }

@@ -337,6 +337,20 @@ impl<T> RunQueue<T> {
         }
     }
 
+    /// Records what happened since a task was popped: the beat at which that task's turn ended, and
+    /// how many tasks of its group its worker was handed over to while others were waiting.
+    pub(super) fn note_turns(&mut self, hand_overs: u32, ended: u64) {
+        self.judge_new_one(ended);
+        if hand_overs == 0 {
+            return;
+        }
+        self.streak.lengthen(hand_overs);
+        let running = self.running.as_ref().map(Group::number);
+        if let Some(candidate) = running.and_then(|number| self.groups.get_mut(&number)) {
+            candidate.queue.lengthen_streak(hand_overs);
+        }
+    }
+
     /// If the last task popped was new, records whether it was quick.
     fn judge_new_one(&mut self, beat: u64) {
         let Some((number, began)) = self.tried.take() else {

@@ -1,7 +1,9 @@
 //! All synchronization primitives that the scheduler's threads use, imported in one place so that a
 //! model checker can replace them.
 
-pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+pub(super) use std::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence,
+};
 pub(super) use std::sync::{Arc, Mutex, MutexGuard};
 pub(super) use std::thread;
 

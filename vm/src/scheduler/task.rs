@@ -16,18 +16,33 @@ use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
 use super::contain::contain;
 use super::group::Group;
+use super::pool::Entry;
+use super::slot::Raw;
 use super::state::{Paused, Released, State};
 use super::worker::{Anchor, schedule};
 
 thread_local! {
     /// Set by a running task whose slice is over, and cleared once the worker has queued the task.
     static SPENT: Cell<bool> = const { Cell::new(false) };
-    /// The address of the task that this thread is running, or null.
-    static RUNNING: Cell<*const ()> = const { Cell::new(std::ptr::null()) };
+    /// The task that this thread is running.
+    static RUNNING: Cell<Option<Running>> = const { Cell::new(None) };
     /// Set by the running task if it should be parked.
     static PARKED: Cell<bool> = const { Cell::new(false) };
     /// The tasks that this thread still has to drop. `None` if it is not dropping a task.
     static DROPPING: Cell<Option<Vec<Task>>> = const { Cell::new(None) };
+}
+
+/// The task that a thread is running.
+#[derive(Clone, Copy)]
+struct Running {
+    address: *const (),
+    /// The number of the task's group.
+    group: u64,
+}
+
+/// Returns the number of the group whose task this thread is running.
+pub(super) fn running_group() -> Option<u64> {
+    Some(RUNNING.get()?.group)
 }
 
 /// A task in a queue.
@@ -38,6 +53,18 @@ pub(super) enum Task {
     /// A task that used up its slice and continues when its turn comes. If it is woken earlier, it
     /// becomes ready immediately, and resuming it later causes at most a spurious wake-up.
     Parked(Parked),
+}
+
+impl Entry for Task {
+    type Ready = Ready;
+
+    fn ready(task: Ready) -> Task {
+        Task::Ready(task)
+    }
+
+    fn group(task: &Ready) -> &Group {
+        task.group()
+    }
 }
 
 /// What every task begins with, whatever its future is.
@@ -284,10 +311,13 @@ impl Ready {
             return Turn::Ended;
         }
         mem::forget(self);
-        RUNNING.set(task.address());
+        RUNNING.set(Some(Running {
+            address: task.address(),
+            group: task.header().group.number(),
+        }));
         // SAFETY: A ready task carries the right to use it, and its future has not been dropped.
         let is_over = unsafe { (task.header().methods.poll)(task) };
-        RUNNING.set(std::ptr::null());
+        RUNNING.set(None);
         let is_spent = PARKED.take();
         if is_over {
             // SAFETY: The reference is the one that this function was given. It is not used again.
@@ -304,6 +334,20 @@ impl Ready {
                 Turn::Ended
             }
         }
+    }
+}
+
+// SAFETY: The pointer carries the task's reference, and the right to use the task, from one thread
+// to another.
+unsafe impl Raw for Ready {
+    fn into_raw(self) -> *mut () {
+        let task = self.0.0.as_ptr().cast();
+        mem::forget(self);
+        task
+    }
+
+    unsafe fn from_raw(raw: *mut ()) -> Ready {
+        Ready(waking(raw))
     }
 }
 
@@ -430,7 +474,9 @@ impl Future for Spent {
             return Poll::Ready(());
         }
         let waker = context.waker();
-        if waker.data() == RUNNING.get() && std::ptr::eq(waker.vtable(), &WAKER) {
+        let is_own = RUNNING.get().is_some_and(|own| own.address == waker.data())
+            && std::ptr::eq(waker.vtable(), &WAKER);
+        if is_own {
             PARKED.set(true);
         } else {
             waker.wake_by_ref();

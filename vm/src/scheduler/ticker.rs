@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::pool::WorkerPool;
 use super::sync::Parker;
+use super::task::{Task, discard};
 
 /// Makes the clock beat once per period while any worker is awake. Returns when the clock is
 /// stopped.
-pub(super) fn tick<T>(pool: &WorkerPool<T>, parker: &Parker, period: Duration) {
+pub(super) fn tick(pool: &WorkerPool<Task>, parker: &Parker, period: Duration) {
     let clock = &pool.clock;
     while !clock.is_stopped() {
         pool.sleep_through_idleness(parker);
@@ -21,7 +22,7 @@ pub(super) fn tick<T>(pool: &WorkerPool<T>, parker: &Parker, period: Duration) {
             if clock.is_stopped() || pool.all_asleep() {
                 break;
             }
-            pool.beat();
+            discard(pool.beat());
             deadlines.advance(Instant::now());
         }
     }

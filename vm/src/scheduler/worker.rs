@@ -12,7 +12,7 @@ use super::group::Group;
 use super::group_queue::Level;
 use super::pool::{LocalWorker, Pushed, WorkerCounts, WorkerPool};
 use super::sync::{Arc, AtomicUsize, Ordering, Parker, count};
-use super::task::{Ready, Task, Turn, discard, take_spent};
+use super::task::{Ready, Task, Turn, discard, running_group, take_spent};
 
 /// The hook that is called on each worker thread before its first task.
 pub(super) type StartHook = Box<dyn Fn() -> Box<dyn Any> + Send + Sync>;
@@ -42,12 +42,23 @@ impl Here {
     fn is_of(&self, shared: &Shared) -> bool {
         self.anchor.address() == shared.address()
     }
+
+    fn wake(&self, task: Ready) {
+        let queue = &self.anchor.pool.workers[self.index].queue;
+        self.anchor
+            .finish_push(if running_group() == Some(task.group().number()) {
+                queue.hand_over(task)
+            } else {
+                queue.push(Level::Woken, task)
+            });
+    }
 }
 
 /// Queues a task that was woken, on the thread that woke it.
 ///
-/// On a worker thread, the task is put into the worker's own queue: a process that receives a
-/// message runs next on the core where the message was written.
+/// On a worker thread, the task stays with the worker: a process that receives a message runs next
+/// on the core where the message was written. If it was woken by a task of its own group, that
+/// task's worker is handed over to it.
 pub(super) fn schedule(task: Ready) {
     let mut task = Some(task);
     // If this is called from the destructor of another thread-local variable, this one may already
@@ -56,7 +67,7 @@ pub(super) fn schedule(task: Ready) {
         if let Some(here) = here.get()
             && let Some(task) = task.take_if(|task| here.is_of(task.anchor()))
         {
-            here.anchor.put(Some(here.index), Level::Woken, task);
+            here.wake(task);
         }
     });
     if let Some(task) = task {
@@ -125,7 +136,7 @@ impl Shared {
         let queue = worker.map_or(&*self.pool.injected, |worker| {
             &self.pool.workers[worker].queue
         });
-        self.finish_push(queue.push(level, task, Ready::group, Task::Ready));
+        self.finish_push(queue.push(level, task));
     }
 
     fn finish_push(&self, pushed: Pushed<Task>) {
@@ -147,7 +158,7 @@ impl Shared {
             Turn::Spent(task) => worker.queue.park(Task::Parked(task)),
             Turn::Woken(task) | Turn::Interrupted(task) => {
                 let level = if is_spent { Level::Spent } else { Level::Woken };
-                worker.queue.push(level, task, Ready::group, Task::Ready)
+                worker.queue.push(level, task)
             }
         };
         if is_over {
