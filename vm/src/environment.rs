@@ -23,7 +23,7 @@ pub use host_memory::{Charge, HostMemory, ResourceSize};
 pub use journal::{Event, Journal, JournalEntry};
 pub use limits::Limits;
 pub(crate) use names::{Names, Registration, RegistrationId};
-pub(crate) use quota::{Permit, Quota};
+pub(crate) use quota::{Permit, Quota, QuotaAnchor, Share};
 pub(crate) use registry::Name;
 pub use registry::RegistryError;
 pub use wasi::{Access, PreopenError, Stdio};

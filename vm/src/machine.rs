@@ -5,6 +5,7 @@ mod process;
 mod program;
 
 pub(crate) use domain::Domain;
+pub(crate) use process::Role;
 pub use process::{Process, SendError};
 
 use crate::compile_limits::CompileLimits;
@@ -476,10 +477,31 @@ impl Environment {
         &self.0.domain
     }
 
+    /// Returns the role of processes that run here under a name.
+    pub(crate) fn role(&self, name: &str) -> Arc<Role> {
+        Arc::new(Role {
+            name: name.into(),
+            domain: self.0.domain.clone(),
+        })
+    }
+
     /// Creates a process that is not visible yet.
-    pub(crate) fn new_process(&self, name: &str, parent: Option<Pid>) -> Process {
+    pub(crate) fn new_process(&self, role: &Arc<Role>, parent: Option<Pid>) -> Process {
         let pid = self.machine().pids.next();
-        Process::new(pid, name, parent, self.0.domain.clone())
+        Process::new(pid, parent, role.clone())
+    }
+
+    /// Returns another handle to the environment, which has its own count of references.
+    ///
+    /// Cloning a handle writes to memory that all of the handle's clones use. A parent that spawns
+    /// many processes gives them clones of its own handle.
+    pub(crate) fn anew(&self) -> Environment {
+        Environment::new(self.machine(), self.0.domain.clone())
+    }
+
+    /// Returns whether both handles refer to the same environment.
+    pub(crate) fn is_same(&self, other: &Environment) -> bool {
+        Arc::ptr_eq(&self.0.domain, &other.0.domain)
     }
 }
 

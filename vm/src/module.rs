@@ -101,6 +101,10 @@ impl Payment {
 /// The size of an import or an export in the tables of a compiled module, in bytes.
 const NAME: u64 = 256;
 
+/// The position of a function among a module's exported functions, sorted by name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EntryPointIndex(usize);
+
 /// A function that can serve as a process's entry point.
 struct EntryPoint {
     name: Box<str>,
@@ -359,14 +363,29 @@ impl Module {
 
     /// Checks that a function exists and takes the given parameters.
     pub(crate) fn check_entry(&self, function: &str, parameters: &[Val]) -> Result<(), EntryError> {
-        let entry_points = self.entry_points();
-        let Ok(index) = entry_points.binary_search_by(|entry| (*entry.name).cmp(function)) else {
-            return Err(EntryError::NoFunction {
+        let index = self.entry_point(function)?;
+        self.check_parameters(index, parameters)
+    }
+
+    /// Finds an exported function.
+    pub(crate) fn entry_point(&self, function: &str) -> Result<EntryPointIndex, EntryError> {
+        self.entry_points()
+            .binary_search_by(|entry| (*entry.name).cmp(function))
+            .map(EntryPointIndex)
+            .map_err(|_| EntryError::NoFunction {
                 function: function.escape_debug().to_string(),
                 module: self.0.name.to_string(),
-            });
-        };
-        let expected = &entry_points[index].parameters;
+            })
+    }
+
+    /// Checks that a function takes the given parameters.
+    pub(crate) fn check_parameters(
+        &self,
+        index: EntryPointIndex,
+        parameters: &[Val],
+    ) -> Result<(), EntryError> {
+        let entry = &self.entry_points()[index.0];
+        let expected = &entry.parameters;
         let fits = expected.len() == parameters.len()
             && expected
                 .iter()
@@ -378,10 +397,15 @@ impl Module {
         let expected: Vec<String> = expected.iter().map(ToString::to_string).collect();
         let given: Vec<&str> = parameters.iter().map(type_name).collect();
         Err(EntryError::BadParameters {
-            function: function.escape_debug().to_string(),
+            function: entry.name.escape_debug().to_string(),
             expected: expected.join(", "),
             given: given.join(", "),
         })
+    }
+
+    /// Returns whether both handles refer to the same module.
+    pub(crate) fn is_same(&self, other: &Module) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Returns the exported functions with their parameters, sorted by name. Cached because

@@ -13,6 +13,7 @@ mod live;
 mod live_component;
 mod outcome;
 mod store;
+mod template;
 
 pub use crew::{Crew, Idle, Member};
 pub use endpoint::{Endpoint, Letter};
@@ -22,11 +23,12 @@ pub(crate) use linked::{
 pub use live::{CallError, Live, OutOfBounds};
 pub use live_component::LiveComponent;
 pub(crate) use outcome::end_of;
+pub(crate) use template::{Parameters, Template};
 
-use crate::engine::{Engine, EngineKind, Reservation};
-use crate::environment::Permit;
-use crate::guest::{Guest, MemoryPermits, Origin};
-use crate::machine::{Environment, Process};
+use crate::engine::Reservation;
+use crate::environment::Share;
+use crate::guest::{Guest, MemoryShare, Setting};
+use crate::machine::Process;
 use crate::scheduler;
 use async_io::Timer;
 use futures_lite::FutureExt;
@@ -39,7 +41,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-use wasmtime::{Val, component};
+use wasmtime::component;
 
 /// How long a dying process waits for its databases to be closed on another thread, so that
 /// processes notified of its death find them unlocked. A slow disk, or an SQLite function that
@@ -60,9 +62,8 @@ pub(crate) type DriveComponent = Box<
 pub(crate) enum Body {
     /// A function that a module exports.
     Function {
-        linked: Arc<Linked>,
-        name: Box<str>,
-        parameters: Box<[Val]>,
+        template: Arc<Template>,
+        parameters: Parameters,
     },
     /// A host closure that drives a module instance.
     Host { linked: Arc<Linked>, drive: Drive },
@@ -77,23 +78,23 @@ pub(crate) enum Body {
 
 /// A process's share of the resources of its environment and of the machine, held until the process
 /// has ended.
-pub(crate) struct Permits {
-    /// The permit for the process itself.
-    pub(crate) process: Permit,
-    /// The permits for the process's memory, and for the host memory of its instance. They can
-    /// grow, so they are released with the guest's store.
-    pub(crate) memory: MemoryPermits,
+pub(crate) struct Shares {
+    /// The process itself.
+    pub(crate) process: Share<1>,
+    /// The process's memory and the host memory of its instance. It can grow, so it is released
+    /// with the guest's store.
+    pub(crate) memory: MemoryShare,
     pub(crate) reservation: Reservation,
 }
 
 /// Ends the process on drop, after everything else that it holds has been released.
 struct FinishOnDrop {
-    environment: Environment,
+    setting: Arc<Setting>,
     process: Process,
     exit: Exit,
     /// Released after the instance is dropped and before other processes are notified.
-    permits: Option<(Permit, Reservation)>,
-    /// Set once everything has been released but before all processes have been notified.
+    shares: Option<(Share<1>, Reservation)>,
+    /// Set once everything has been released, but not all processes have been notified.
     notices: Option<Notices>,
 }
 
@@ -116,10 +117,10 @@ impl FinishOnDrop {
         while cell.drop_mail(PORTION) {
             scheduler::spent().await;
         }
-        let machine = self.environment.machine();
-        let permits = self.permits.take();
+        let machine = self.setting.environment().machine();
+        let shares = self.shares.take();
         let exit = self.exit.clone();
-        let notices = machine.remove(&self.process, exit, || drop(permits));
+        let notices = machine.remove(&self.process, exit, || drop(shares));
         let notices = self.notices.insert(notices);
         while machine.tell(notices, PORTION) {
             scheduler::spent().await;
@@ -129,11 +130,11 @@ impl FinishOnDrop {
 
 impl Drop for FinishOnDrop {
     fn drop(&mut self) {
-        let machine = self.environment.machine();
+        let machine = self.setting.environment().machine();
         let notices = self.notices.take().unwrap_or_else(|| {
             let exit = std::mem::replace(&mut self.exit, Exit::Killed);
-            let permits = self.permits.take();
-            machine.remove(&self.process, exit, || drop(permits))
+            let shares = self.shares.take();
+            machine.remove(&self.process, exit, || drop(shares))
         });
         machine.ended(&self.process, notices);
     }
@@ -141,33 +142,29 @@ impl Drop for FinishOnDrop {
 
 /// Returns the future of a process, which the scheduler runs.
 pub(crate) fn run(
-    environment: Environment,
+    setting: Arc<Setting>,
     process: Process,
-    permits: Permits,
-    engine: &Engine,
-    origin: Origin,
+    shares: Shares,
     body: Body,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let (kind, wasmtime) = (engine.kind(), engine.wasmtime().clone());
     // Ensures that the process ends properly even if the scheduler drops the future before its
     // first turn.
     let finish = FinishOnDrop {
-        environment,
+        setting,
         process,
         exit: Exit::Killed,
-        permits: Some((permits.process, permits.reservation)),
+        shares: Some((shares.process, shares.reservation)),
         notices: None,
     };
     async move {
         let mut finish = finish;
         finish.exit = {
             let new = NewGuest {
-                environment: finish.environment.clone(),
                 process: finish.process.clone(),
-                origin,
-                memory: permits.memory,
+                setting: finish.setting.clone(),
+                memory: shares.memory,
             };
-            let life = pin!(live(&wasmtime, kind, new, body));
+            let life = pin!(live(new, body));
             turns(&finish.process, life).await
         };
         if let Some(released) = finish.process.released() {
@@ -183,7 +180,7 @@ pub(crate) fn run(
             // wakes the waiting task would drop the task during the wake-up.
             closed
                 .or(timeout)
-                .or(finish.environment.machine().over())
+                .or(finish.setting.environment().machine().over())
                 .await;
         }
         if finish.process.burden() > PORTION {
@@ -213,24 +210,23 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 
 /// The parts of a new guest.
 struct NewGuest {
-    environment: Environment,
     process: Process,
-    origin: Origin,
-    memory: MemoryPermits,
+    setting: Arc<Setting>,
+    memory: MemoryShare,
 }
 
 impl NewGuest {
     fn guest(self) -> Guest {
-        Guest::new(self.environment, self.process, self.origin, self.memory)
+        Guest::new(self.process, self.setting, self.memory)
     }
 }
 
 /// Creates the instance and runs the body, within the environment's time limit.
-async fn live(engine: &wasmtime::Engine, kind: EngineKind, new: NewGuest, body: Body) -> Exit {
-    let allowed = new.environment.limits().get(Limit::Time);
+async fn live(new: NewGuest, body: Body) -> Exit {
+    let allowed = new.setting.environment().limits().get(Limit::Time);
     // All state that a process holds while it waits takes up memory in its task. Therefore, state
     // that is short-lived, or large and rarely used, is boxed, and nothing is stored twice.
-    let mut work = pin!(work(engine, kind, new, body));
+    let mut work = pin!(work(new, body));
     if allowed == u64::MAX {
         return work.await;
     }
@@ -245,18 +241,19 @@ async fn live(engine: &wasmtime::Engine, kind: EngineKind, new: NewGuest, body: 
     work.as_mut().or(time_is_over).await
 }
 
-async fn work(engine: &wasmtime::Engine, kind: EngineKind, new: NewGuest, body: Body) -> Exit {
+async fn work(new: NewGuest, body: Body) -> Exit {
     match body {
         Body::Function {
-            linked,
-            name,
+            template,
             parameters,
         } => {
-            let mut instance = match obtain_instance(engine, kind, new, &linked).await {
+            let linked = template.linked();
+            let mut instance = match obtain_instance(new, linked).await {
                 Ok(instance) => instance,
                 Err(exit) => return exit,
             };
-            match instance.call(&name, &parameters).await {
+            instance.guest_mut().set_template(template.clone());
+            match instance.call(template.function(), &parameters).await {
                 Ok(_) => {
                     linked.pool.put_back(instance, linked.image.as_deref());
                     Exit::Normal
@@ -265,7 +262,7 @@ async fn work(engine: &wasmtime::Engine, kind: EngineKind, new: NewGuest, body: 
             }
         }
         Body::Host { linked, drive } => {
-            let mut live = match obtain_instance(engine, kind, new, &linked).await {
+            let mut live = match obtain_instance(new, &linked).await {
                 Ok(instance) => Live::new(instance),
                 Err(exit) => return exit,
             };
@@ -277,7 +274,7 @@ async fn work(engine: &wasmtime::Engine, kind: EngineKind, new: NewGuest, body: 
         }
         Body::Command { pre } => {
             let command = async {
-                match LiveComponent::new(engine, kind, new.guest(), &pre).await {
+                match LiveComponent::new(new.guest(), &pre).await {
                     Ok(mut live) => live.run().await.err().unwrap_or(Exit::Normal),
                     Err(exit) => exit,
                 }
@@ -286,7 +283,7 @@ async fn work(engine: &wasmtime::Engine, kind: EngineKind, new: NewGuest, body: 
         }
         Body::HostComponent { pre, drive } => {
             let driven = async {
-                match LiveComponent::new(engine, kind, new.guest(), &pre).await {
+                match LiveComponent::new(new.guest(), &pre).await {
                     Ok(mut live) => drive(&mut live).await,
                     Err(exit) => exit,
                 }
@@ -297,20 +294,12 @@ async fn work(engine: &wasmtime::Engine, kind: EngineKind, new: NewGuest, body: 
 }
 
 /// Returns a pooled or new instance for a process.
-async fn obtain_instance(
-    engine: &wasmtime::Engine,
-    kind: EngineKind,
-    new: NewGuest,
-    linked: &Linked,
-) -> Result<Instance, Exit> {
+async fn obtain_instance(new: NewGuest, linked: &Linked) -> Result<Instance, Exit> {
     match linked.pool.take() {
         Some(mut instance) => {
-            instance.enter(new.environment, new.process, new.origin, new.memory);
+            instance.enter(new.process, new.setting, new.memory);
             Ok(instance)
         }
-        None => {
-            let image = linked.image.as_ref();
-            Box::pin(Instance::new(engine, kind, new.guest(), &linked.pre, image)).await
-        }
+        None => Box::pin(Instance::new(new.guest(), linked)).await,
     }
 }

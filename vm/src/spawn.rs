@@ -2,13 +2,15 @@
 
 pub(crate) mod request;
 
-use crate::engine::{Ceiling, Engine, Shortage};
-use crate::environment::{Name, Permit, RegistryError};
-use crate::guest::{Guest, MemoryPermits, Origin};
-use crate::machine::{Environment, Process, SendError};
+use crate::engine::{Ceiling, EngineKind, Shortage};
+use crate::environment::{Name, QuotaAnchor, RegistryError, Share};
+use crate::guest::{Guest, MemoryShare, Origin, Setting};
+use crate::machine::{Environment, Process, Role, SendError};
 use crate::module::{Component, EntryError, Module, ModuleError, Requirements};
 use crate::observe;
-use crate::run::{self, Body, Endpoint, LinkError, Linked, Live, LiveComponent, Permits};
+use crate::run::{
+    self, Body, Endpoint, LinkError, Linked, Live, LiveComponent, Parameters, Shares, Template,
+};
 use lunatic_abi::{Errno, Limit};
 use lunatic_process::{Exit, LimitReached, Message, Pid, Signal};
 use std::pin::Pin;
@@ -92,8 +94,8 @@ pub(crate) struct NewName<'a> {
 
 /// A new process's share of its environment's quota.
 struct Admitted {
-    process: Permit,
-    memory: MemoryPermits,
+    process: Share<1>,
+    memory: MemoryShare,
 }
 
 /// The number of bytes that the host may hold for an instance without counting them.
@@ -139,26 +141,52 @@ impl Environment {
         self.spawn_with(module, function, parameters, options)
     }
 
-    pub(crate) fn spawn_with(
+    fn spawn_with(
         &self,
         module: &Module,
         function: &str,
         parameters: &[Val],
         options: SpawnOptions<'_>,
     ) -> Result<Process, SpawnError> {
-        module.check_entry(function, parameters)?;
-        self.launch(function, Origin::Module(module.clone()), options, || {
-            let (engine, linked) = self.link(module)?;
-            if let Some(kind) = self.machine().engines.kind_of_many(self.code()) {
-                module.compile_ahead(kind);
-            }
-            let body = Body::Function {
-                linked,
-                name: function.into(),
-                parameters: parameters.into(),
-            };
-            Ok((engine, body))
-        })
+        self.spawn_first(module, function, parameters.into(), options)
+            .map(|(process, _)| process)
+    }
+
+    /// Spawns a process that runs an exported function. Also returns what the process has in common
+    /// with others that run the same function.
+    pub(crate) fn spawn_first(
+        &self,
+        module: &Module,
+        function: &str,
+        parameters: Parameters,
+        options: SpawnOptions<'_>,
+    ) -> Result<(Process, Arc<Template>), SpawnError> {
+        let entry = module.entry_point(function)?;
+        module.check_parameters(entry, &parameters)?;
+        let setting = Setting::new(self.clone(), Origin::Module(module.clone()));
+        let admitted = self.admit(function, &setting)?;
+        let linked = self.link(module)?;
+        if let Some(kind) = self.machine().engines.kind_of_many(self.code()) {
+            module.compile_ahead(kind);
+        }
+        let template = Arc::new(Template::new(Arc::new(setting), function, linked, entry));
+        let process = self.start_alike(&template, parameters, options, admitted)?;
+        Ok((process, template))
+    }
+
+    fn start_alike(
+        &self,
+        template: &Arc<Template>,
+        parameters: Parameters,
+        options: SpawnOptions<'_>,
+        admitted: Admitted,
+    ) -> Result<Process, SpawnError> {
+        let body = Body::Function {
+            template: template.clone(),
+            parameters,
+        };
+        let (setting, role) = (template.setting(), template.role());
+        self.start(setting, role, options, admitted, template.kind(), body)
     }
 
     /// Spawns a process that is driven by a host closure. The closure receives a live instance of
@@ -192,11 +220,10 @@ impl Environment {
             + Send
             + 'static,
     {
-        let origin = Origin::Module(module.clone());
-        self.launch(name, origin, SpawnOptions::default(), || {
-            let (engine, linked) = self.link(module)?;
+        self.launch(name, Origin::Module(module.clone()), || {
+            let linked = self.link(module)?;
             let drive = Box::new(drive);
-            Ok((engine, Body::Host { linked, drive }))
+            Ok((linked.kind, Body::Host { linked, drive }))
         })
     }
 
@@ -207,10 +234,9 @@ impl Environment {
     /// The same as for [`Environment::spawn`]. A component whose initial memory exceeds
     /// [`Limit::Memory`](crate::Limit::Memory) reaches that limit.
     pub fn spawn_component(&self, component: &Component) -> Result<Process, SpawnError> {
-        let origin = Origin::Component(component.clone());
-        self.launch("wasi:cli/run", origin, SpawnOptions::default(), || {
-            let (engine, pre) = self.link_component(component)?;
-            Ok((engine, Body::Command { pre }))
+        self.launch("wasi:cli/run", Origin::Component(component.clone()), || {
+            let (kind, pre) = self.link_component(component)?;
+            Ok((kind, Body::Command { pre }))
         })
     }
 
@@ -230,11 +256,10 @@ impl Environment {
             + Send
             + 'static,
     {
-        let origin = Origin::Component(component.clone());
-        self.launch(name, origin, SpawnOptions::default(), || {
-            let (engine, pre) = self.link_component(component)?;
+        self.launch(name, Origin::Component(component.clone()), || {
+            let (kind, pre) = self.link_component(component)?;
             let drive = Box::new(drive);
-            Ok((engine, Body::HostComponent { pre, drive }))
+            Ok((kind, Body::HostComponent { pre, drive }))
         })
     }
 
@@ -245,34 +270,43 @@ impl Environment {
     ///
     /// Fails if the environment has reached its process limit or is shutting down.
     pub fn endpoint(&self, name: &str) -> Result<Endpoint, SpawnError> {
-        let Admitted {
-            process: permit, ..
-        } = self.admit(name, &Requirements::default())?;
-        let process = self.new_process(name, None);
+        let quota = Arc::new(self.domain().quota().clone());
+        let admitted = self.admit_to(name, &Requirements::default(), &quota)?;
+        let process = self.new_process(&self.role(name), None);
         self.machine().appear(&process);
-        Ok(Endpoint::new(self, process, permit))
+        Ok(Endpoint::new(self, process, admitted.process))
     }
 
     /// Admits, links and starts a process.
-    fn launch<'a>(
+    fn launch(
         &self,
         name: &str,
         origin: Origin,
-        options: SpawnOptions<'_>,
-        link: impl FnOnce() -> Result<(&'a Engine, Body), SpawnError>,
+        link: impl FnOnce() -> Result<(EngineKind, Body), SpawnError>,
     ) -> Result<Process, SpawnError> {
-        let admitted = self.admit(name, origin.requirements())?;
-        let (engine, body) = link()?;
-        self.start(name, origin, options, admitted, engine, body)
+        let setting = Arc::new(Setting::new(self.clone(), origin));
+        let admitted = self.admit(name, &setting)?;
+        let (kind, body) = link()?;
+        let (role, options) = (self.role(name), SpawnOptions::default());
+        self.start(&setting, &role, options, admitted, kind, body)
+    }
+
+    fn admit(&self, name: &str, setting: &Setting) -> Result<Admitted, SpawnError> {
+        self.admit_to(name, setting.origin().requirements(), setting.quota())
     }
 
     /// Checks the limits that apply to a new process, and counts the process and its memory toward
     /// them.
-    fn admit(&self, name: &str, required: &Requirements) -> Result<Admitted, SpawnError> {
+    fn admit_to(
+        &self,
+        name: &str,
+        required: &Requirements,
+        quota: &QuotaAnchor,
+    ) -> Result<Admitted, SpawnError> {
         if self.is_over() {
             return Err(SpawnError::Ending);
         }
-        let (limits, quota) = (self.limits(), self.domain().quota());
+        let limits = self.limits();
         // A small amount per process is not counted, because the process limit bounds the total.
         let host = (3 * name.len() as u64)
             .saturating_add(self.domain().context_size())
@@ -293,17 +327,18 @@ impl Environment {
             }
         }
         quota.check_compute().map_err(SpawnError::Limit)?;
-        let permit = |limit, amount| quota.permit(limit, amount).map_err(SpawnError::Limit);
+        let process = Share::new(quota, [(Limit::Processes, 1)]);
+        let memory = [
+            (Limit::TotalMemory, required.memory),
+            (Limit::TotalHostMemory, host),
+        ];
         Ok(Admitted {
-            process: permit(Limit::Processes, 1)?,
-            memory: MemoryPermits {
-                memory: permit(Limit::TotalMemory, required.memory)?,
-                host: permit(Limit::TotalHostMemory, host)?,
-            },
+            process: process.map_err(SpawnError::Limit)?,
+            memory: Share::new(quota, memory).map_err(SpawnError::Limit)?,
         })
     }
 
-    fn link<'a>(&self, module: &'a Module) -> Result<(&'a Engine, Arc<Linked>), SpawnError> {
+    fn link(&self, module: &Module) -> Result<Arc<Linked>, SpawnError> {
         run::link(module, self.kind_of_next(), self.domain().grants()).map_err(
             |error| match error {
                 LinkError::Module(error) => SpawnError::Module(error),
@@ -312,10 +347,10 @@ impl Environment {
         )
     }
 
-    fn link_component<'a>(
+    fn link_component(
         &self,
-        component: &'a Component,
-    ) -> Result<(&'a Engine, component::InstancePre<Guest>), SpawnError> {
+        component: &Component,
+    ) -> Result<(EngineKind, component::InstancePre<Guest>), SpawnError> {
         // The WASI context determines which parts of WASI are granted. An interface that the
         // embedder adds is granted or denied as a unit.
         let grants = self.domain().grants();
@@ -324,18 +359,19 @@ impl Environment {
         if let Some(import) = component.imports().find(denied) {
             return Err(SpawnError::NotGranted(import.to_string()));
         }
-        let (engine, pre) = run::link_component(component, self.code())?;
-        Ok((engine, pre.clone()))
+        let code = self.code();
+        let pre = run::link_component(component, code)?;
+        Ok((EngineKind::Component(code), pre.clone()))
     }
 
     /// Creates the process, makes it visible and passes it to the scheduler.
     fn start(
         &self,
-        name: &str,
-        origin: Origin,
+        setting: &Arc<Setting>,
+        role: &Arc<Role>,
         options: SpawnOptions<'_>,
         admitted: Admitted,
-        engine: &Engine,
+        kind: EngineKind,
         body: Body,
     ) -> Result<Process, SpawnError> {
         let machine = self.machine();
@@ -345,9 +381,9 @@ impl Environment {
         }
         let reservation = machine
             .engines
-            .take(engine.kind(), origin.memories())
+            .take(kind, setting.origin().memories())
             .map_err(SpawnError::Ceiling)?;
-        let process = self.new_process(name, options.parent);
+        let process = self.new_process(role, options.parent);
         if let Some(message) = options.message {
             process
                 .deliver(message)
@@ -382,13 +418,13 @@ impl Environment {
             // of its processes.
             process.kill();
         }
-        observe::spawned(process.pid(), name, origin.name());
-        let permits = Permits {
+        observe::spawned(process.pid(), &role.name, setting.origin().name());
+        let shares = Shares {
             process: admitted.process,
             memory: admitted.memory,
             reservation,
         };
-        let life = run::run(self.clone(), process.clone(), permits, engine, origin, body);
+        let life = run::run(setting.clone(), process.clone(), shares, body);
         machine
             .scheduler
             .spawn_in(self.domain().program().group(), life);
@@ -399,4 +435,22 @@ impl Environment {
     fn is_over(&self) -> bool {
         self.domain().program().is_over() || self.machine().is_over()
     }
+}
+
+/// Spawns a process like others that were spawned from the same template.
+///
+/// # Errors
+///
+/// The same as for [`Environment::spawn`].
+pub(crate) fn spawn_alike(
+    template: &Arc<Template>,
+    parameters: Parameters,
+    options: SpawnOptions<'_>,
+) -> Result<Process, SpawnError> {
+    template
+        .module()
+        .check_parameters(template.entry(), &parameters)?;
+    let environment = template.environment();
+    let admitted = environment.admit(template.function(), template.setting())?;
+    environment.start_alike(template, parameters, options, admitted)
 }

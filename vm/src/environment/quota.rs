@@ -132,6 +132,9 @@ impl Quota {
     }
 
     fn charge_outwards(&self, limit: Limit, amount: u64) -> Result<(), LimitReached> {
+        if amount == 0 {
+            return Ok(());
+        }
         for (charged, quota) in self.outwards().enumerate() {
             if let Err(reached) = quota.charge_here(limit, amount) {
                 for quota in self.outwards().take(charged) {
@@ -217,6 +220,9 @@ impl Quota {
     }
 
     fn release_outwards(&self, limit: Limit, amount: u64) {
+        if amount == 0 {
+            return;
+        }
         for quota in self.outwards() {
             quota.release_here(limit, amount);
         }
@@ -301,6 +307,62 @@ impl Drop for Permit {
     }
 }
 
+/// A reference to a quota with its own count of references, for a group of processes.
+///
+/// Cloning an `Arc<Quota>` writes to memory that all workers use. Processes that have the same
+/// parent share an anchor instead, whose count is usually written by one worker.
+pub(crate) type QuotaAnchor = Arc<Arc<Quota>>;
+
+/// What one process uses of several limits, until the share is dropped.
+#[derive(Debug)]
+pub(crate) struct Share<const LIMITS: usize> {
+    quota: QuotaAnchor,
+    amounts: [(Limit, u64); LIMITS],
+}
+
+impl<const LIMITS: usize> Share<LIMITS> {
+    /// Charges all of the amounts, or none of them if a limit would be exceeded.
+    pub(crate) fn new(
+        quota: &QuotaAnchor,
+        amounts: [(Limit, u64); LIMITS],
+    ) -> Result<Share<LIMITS>, LimitReached> {
+        let mut share = Share {
+            quota: quota.clone(),
+            amounts: amounts.map(|(limit, _)| (limit, 0)),
+        };
+        // If a limit is reached, dropping the share releases what was charged before.
+        for (limit, amount) in amounts {
+            share.grow(limit, amount)?;
+        }
+        Ok(share)
+    }
+
+    /// Increases one of the amounts.
+    pub(crate) fn grow(&mut self, limit: Limit, more: u64) -> Result<(), LimitReached> {
+        let (_, amount) = self
+            .amounts
+            .iter_mut()
+            .find(|(other, _)| *other == limit)
+            .expect("a share grows only in the limits that it was created with");
+        self.quota.charge(limit, more)?;
+        *amount += more;
+        Ok(())
+    }
+
+    /// Returns the quota that the share counts toward.
+    pub(crate) fn quota(&self) -> &QuotaAnchor {
+        &self.quota
+    }
+}
+
+impl<const LIMITS: usize> Drop for Share<LIMITS> {
+    fn drop(&mut self) {
+        for (limit, amount) in self.amounts {
+            self.quota.release(limit, amount);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,6 +398,28 @@ mod tests {
             .permit(Limit::Sockets, 1)
             .expect("one of the two sockets was released");
         assert_eq!(quota.used(Limit::Sockets), 2);
+    }
+
+    #[test]
+    fn a_share_is_charged_as_a_whole_or_not_at_all() {
+        let mut limits = Limits::default();
+        limits.set(Limit::Processes, 1);
+        limits.set(Limit::TotalMemory, 100);
+        let quota = Arc::new(Arc::new(Quota::new(limits, None)));
+        let used = || (quota.used(Limit::Processes), quota.used(Limit::TotalMemory));
+        let amounts = |memory| [(Limit::Processes, 1), (Limit::TotalMemory, memory)];
+        let reached = Share::new(&quota, amounts(101)).expect_err("only 100 bytes are allowed");
+        assert_eq!((reached.limit, used()), (Limit::TotalMemory, (0, 0)));
+        let mut share = Share::new(&quota, amounts(60)).expect("100 bytes are allowed");
+        share
+            .grow(Limit::TotalMemory, 41)
+            .expect_err("only 40 bytes are left");
+        share
+            .grow(Limit::TotalMemory, 40)
+            .expect("40 bytes are left");
+        assert_eq!(used(), (1, 100));
+        drop(share);
+        assert_eq!(used(), (0, 0));
     }
 
     #[test]

@@ -1,13 +1,10 @@
 //! Measures how much of its limits a guest has used.
 
-use crate::engine::{Pressure, Shortage};
-use crate::environment::{Limits, Permit, Quota};
+use crate::environment::{Limits, Share};
 use crate::module::{Requirements, TABLE_ELEMENT};
 use lunatic_abi::{FUEL_PER_UNIT, Limit};
 use lunatic_process::LimitReached;
 use std::fmt;
-use std::sync::Arc;
-use wasmtime::ResourceLimiter;
 
 /// The maximum compute, in units, that a process is given in one portion if its environment counts
 /// compute. A portion lasts for several slices, so the scheduler can still recognize a process that
@@ -32,13 +29,9 @@ impl fmt::Display for Rejected {
 
 impl std::error::Error for Rejected {}
 
-/// A guest's share of its environment's quota, for its own memory and for what the host holds for
-/// its instance. The share is released with the guest's store.
-#[derive(Debug)]
-pub(crate) struct MemoryPermits {
-    pub(crate) memory: Permit,
-    pub(crate) host: Permit,
-}
+/// A guest's share of its environment's limits on its own memory (`TotalMemory`) and on what the
+/// host holds for its instance (`TotalHostMemory`). The share is released with the guest's store.
+pub(crate) type MemoryShare = Share<2>;
 
 /// A quantity that only grows while a guest runs, and its limit for one process.
 #[derive(Debug)]
@@ -74,19 +67,16 @@ impl Growing {
 /// Counts a guest's memory, tables and compute against its environment's limits.
 #[derive(Debug)]
 pub(crate) struct Meter {
-    quota: Arc<Quota>,
     /// The total size of all memories, in bytes.
     memory: Growing,
     /// The total number of elements in all tables.
     table_elements: Growing,
-    /// The permits for the bytes of memory that the environment counts. The memory that the module
-    /// declares has been counted since the spawn.
-    permits: MemoryPermits,
+    /// What the environment counts. The memory that the module declares has been counted since the
+    /// spawn.
+    share: MemoryShare,
     permitted: u64,
     /// The table elements that the environment counts as host memory.
     permitted_elements: u64,
-    /// The monitor of the machine's remaining memory.
-    pressure: Arc<Pressure>,
     /// The most recent growth that was refused since the guest last waited.
     refused: Option<LimitReached>,
     /// The fuel that the guest was last given.
@@ -96,25 +86,18 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// Starts counting from what the guest's module declares, which `permits` already cover.
-    pub(crate) fn new(
-        limits: &Limits,
-        quota: Arc<Quota>,
-        permits: MemoryPermits,
-        declared: &Requirements,
-        pressure: Arc<Pressure>,
-    ) -> Meter {
+    /// Starts counting from what the guest's module declares, which the share already covers.
+    pub(crate) fn new(share: MemoryShare, declared: &Requirements) -> Meter {
+        let limits = share.quota().limits();
         Meter {
-            quota,
             memory: Growing::new(limits, Limit::Memory),
             table_elements: Growing::new(limits, Limit::TableElements),
-            permits,
             permitted: declared.memory,
             permitted_elements: declared.table_elements,
-            pressure,
             refused: None,
             given: 0,
             fuel: 0,
+            share,
         }
     }
 
@@ -158,13 +141,14 @@ impl Meter {
     pub(crate) fn charge_compute(&mut self, fuel: u64) -> Result<(), LimitReached> {
         let burned = self.fuel.saturating_sub(fuel);
         self.fuel = fuel;
-        self.quota.burn(burned)
+        self.share.quota().burn(burned)
     }
 
     fn grow_memory(&mut self, growth: usize) -> Result<(), LimitReached> {
         let wanted = self.memory.after(growth)?;
         if wanted > self.permitted {
-            self.permits.memory.grow(wanted - self.permitted)?;
+            let more = wanted - self.permitted;
+            self.share.grow(Limit::TotalMemory, more)?;
             self.permitted = wanted;
         }
         self.memory.used = wanted;
@@ -175,15 +159,34 @@ impl Meter {
         let wanted = self.table_elements.after(growth)?;
         if wanted > self.permitted_elements {
             let more = (wanted - self.permitted_elements) * TABLE_ELEMENT;
-            self.permits.host.grow(more)?;
+            self.share.grow(Limit::TotalHostMemory, more)?;
             self.permitted_elements = wanted;
         }
         self.table_elements.used = wanted;
         Ok(())
     }
 
-    /// Lets a memory or a table grow unless `grow` refuses or the module's own maximum would be
-    /// exceeded. That maximum is not one of the environment's limits.
+    /// Lets a memory grow from `current` to `desired` bytes, unless a limit or the module's own
+    /// maximum would be exceeded. That maximum is not one of the environment's limits.
+    pub(super) fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> bool {
+        self.growing((current, desired, maximum), Meter::grow_memory)
+    }
+
+    /// Like [`Meter::memory_growing`], but for a table and its elements.
+    pub(super) fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> bool {
+        self.growing((current, desired, maximum), Meter::grow_table)
+    }
+
     fn growing(
         &mut self,
         (current, desired, maximum): (usize, usize, Option<usize>),
@@ -197,82 +200,26 @@ impl Meter {
     }
 }
 
-impl ResourceLimiter for Meter {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        if desired > current && self.pressure.shortage() == Shortage::Requests {
-            // There is no memory left for any guest, regardless of this guest's limits.
-            return Ok(false);
-        }
-        Ok(self.growing((current, desired, maximum), Meter::grow_memory))
-    }
-
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(self.growing((current, desired, maximum), Meter::grow_table))
-    }
-
-    fn instances(&self) -> usize {
-        64
-    }
-
-    fn memories(&self) -> usize {
-        64
-    }
-
-    fn tables(&self) -> usize {
-        64
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::environment::Quota;
+    use std::sync::Arc;
 
     fn meter(limit: Limit, bound: u64) -> Meter {
         let mut limits = Limits::default();
         limits.set(limit, bound);
-        let quota = Arc::new(Quota::new(limits, None));
-        let nothing = |limit| {
-            quota
-                .permit(limit, 0)
-                .expect("a permit for zero bytes always fits")
-        };
-        let permits = MemoryPermits {
-            memory: nothing(Limit::TotalMemory),
-            host: nothing(Limit::TotalHostMemory),
-        };
-        let pressure = Arc::new(Pressure::new(None));
-        Meter::new(
-            &limits,
-            quota.clone(),
-            permits,
-            &Requirements::default(),
-            pressure,
-        )
+        let quota = Arc::new(Arc::new(Quota::new(limits, None)));
+        let nothing = [(Limit::TotalMemory, 0), (Limit::TotalHostMemory, 0)];
+        let share = Share::new(&quota, nothing).expect("a share of zero bytes always fits");
+        Meter::new(share, &Requirements::default())
     }
 
     #[test]
     fn t021_all_memories_are_counted_together() {
         let mut meter = meter(Limit::Memory, 100);
-        assert!(
-            meter
-                .memory_growing(0, 60, None)
-                .expect("the meter does not fail")
-        );
-        assert!(
-            !meter
-                .memory_growing(0, 60, None)
-                .expect("the meter does not fail")
-        );
+        assert!(meter.memory_growing(0, 60, None));
+        assert!(!meter.memory_growing(0, 60, None));
         assert_eq!(
             meter.refused(),
             Some(LimitReached {
@@ -281,28 +228,16 @@ mod tests {
                 wanted: Some(120)
             })
         );
-        assert!(
-            meter
-                .memory_growing(0, 40, None)
-                .expect("the meter does not fail")
-        );
+        assert!(meter.memory_growing(0, 40, None));
         assert_eq!((meter.memory(), meter.refused()), (100, None));
     }
 
     #[test]
     fn a_guest_counts_toward_its_environment_until_it_ends() {
         let mut meter = meter(Limit::TotalMemory, 100);
-        let quota = meter.quota.clone();
-        assert!(
-            meter
-                .memory_growing(0, 70, None)
-                .expect("the meter does not fail")
-        );
-        assert!(
-            !meter
-                .memory_growing(70, 101, None)
-                .expect("the meter does not fail")
-        );
+        let quota = meter.share.quota().clone();
+        assert!(meter.memory_growing(0, 70, None));
+        assert!(!meter.memory_growing(70, 101, None));
         assert_eq!(quota.used(Limit::TotalMemory), 70);
         drop(meter);
         assert_eq!(quota.used(Limit::TotalMemory), 0);

@@ -8,10 +8,10 @@
 use super::call::PORTION;
 use super::failure::{Failure, HostError};
 use super::handles::Handles;
-use super::meter::{MemoryPermits, Meter};
+use super::meter::{MemoryShare, Meter};
 use super::resources::{Opening, Resources};
-use crate::engine;
-use crate::environment::{Charge, Config, Grants, Permissions, Permit, Wasi};
+use crate::engine::{self, Shortage};
+use crate::environment::{Charge, Config, Grants, Permissions, Permit, QuotaAnchor, Wasi};
 use crate::machine::{Domain, Environment, Machine, Process};
 use crate::module::{Component, Module, Requirements};
 use crate::pipe::{PipeReader, PipeWriter};
@@ -22,7 +22,7 @@ use lunatic_process::{LimitReached, Mail, Message, ProcessCell};
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::sync::Arc;
-use wasmtime::Memory;
+use wasmtime::{Memory, ResourceLimiter};
 use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::{ResourceTable, WasiCtxView, WasiView};
 
@@ -36,9 +36,13 @@ pub struct Guest {
 
 /// What the host keeps for one process.
 struct Life {
-    environment: Environment,
     process: Process,
-    origin: Origin,
+    setting: Arc<Setting>,
+    /// What the process was spawned from, or what its children are spawned from. Only `run` and
+    /// `spawn` know its type.
+    template: Option<Arc<dyn Any + Send + Sync>>,
+    /// The number of processes that the process has spawned.
+    children: u32,
     /// The message being composed, or the last message received.
     slot: Option<MailCursor>,
     /// The emptied buffer of a small received message, kept for the next message that is composed.
@@ -57,11 +61,47 @@ struct Life {
     redirected: Option<Box<(PipeReader, PipeWriter)>>,
     /// Created when the process first opens a database.
     databases: Option<Account>,
-    extensions: HashMap<TypeId, Box<dyn Any + Send>>,
+    /// Created when the embedder first uses an extension.
+    extensions: Option<Box<Extensions>>,
     /// The charges for a component's resources. Created on the component's first call.
     resources: Option<Box<Resources>>,
     /// The permit for the host memory of the message in the slot, if the message is large.
     slot_permit: Option<Permit>,
+}
+
+/// The embedder's values for one process, by type.
+type Extensions = HashMap<TypeId, Box<dyn Any + Send>>;
+
+/// Where a guest runs, and what. Processes that are spawned alike share one setting.
+pub(crate) struct Setting {
+    environment: Environment,
+    origin: Origin,
+    quota: QuotaAnchor,
+}
+
+impl Setting {
+    /// Creates a setting, which has its own count of references to the quota.
+    pub(crate) fn new(environment: Environment, origin: Origin) -> Setting {
+        let quota = Arc::new(environment.domain().quota().clone());
+        Setting {
+            environment,
+            origin,
+            quota,
+        }
+    }
+
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Returns the quota of the environment.
+    pub(crate) fn quota(&self) -> &QuotaAnchor {
+        &self.quota
+    }
 }
 
 /// A guest's active callbacks.
@@ -151,23 +191,13 @@ impl MailCursor {
 }
 
 impl Guest {
-    pub(crate) fn new(
-        environment: Environment,
-        process: Process,
-        origin: Origin,
-        memory: MemoryPermits,
-    ) -> Guest {
-        let meter = Meter::new(
-            environment.limits(),
-            environment.domain().quota().clone(),
-            memory,
-            origin.requirements(),
-            environment.machine().engines.pressure().clone(),
-        );
+    pub(crate) fn new(process: Process, setting: Arc<Setting>, memory: MemoryShare) -> Guest {
+        let meter = Meter::new(memory, setting.origin.requirements());
         let life = Life {
-            environment,
             process,
-            origin,
+            setting,
+            template: None,
+            children: 0,
             slot: None,
             spare: Vec::new(),
             handles: None,
@@ -178,7 +208,7 @@ impl Guest {
             wasi: None,
             redirected: None,
             databases: None,
-            extensions: HashMap::new(),
+            extensions: None,
             resources: None,
             slot_permit: None,
         };
@@ -189,17 +219,11 @@ impl Guest {
     }
 
     /// Starts serving another process on the same instance.
-    pub(crate) fn enter(
-        &mut self,
-        environment: Environment,
-        process: Process,
-        origin: Origin,
-        memory: MemoryPermits,
-    ) {
-        let other = Guest::new(environment, process, origin, memory);
+    pub(crate) fn enter(&mut self, process: Process, setting: Arc<Setting>, memory: MemoryShare) {
+        let other = Guest::new(process, setting, memory);
         self.life = other.life;
         let life = self.life_mut();
-        let required = *life.origin.requirements();
+        let required = life.setting.origin.requirements();
         life.meter
             .begin_with(required.memory, required.table_elements);
     }
@@ -229,12 +253,12 @@ impl Guest {
 
     /// Returns the environment that the guest runs in.
     pub fn environment(&self) -> &Environment {
-        &self.life().environment
+        &self.life().setting.environment
     }
 
     /// Returns the machine that the guest runs on.
     pub(crate) fn machine(&self) -> &Arc<Machine> {
-        self.life().environment.machine()
+        self.environment().machine()
     }
 
     /// Returns the part of the process's state that other processes act on.
@@ -244,23 +268,38 @@ impl Guest {
 
     /// Returns the domain that the guest runs in.
     pub(crate) fn domain(&self) -> &Domain {
-        self.life().environment.domain()
+        self.environment().domain()
     }
 
     /// Returns the module that the guest runs. Returns `None` if the guest is a component.
     pub fn module(&self) -> Option<&Module> {
-        match &self.life().origin {
+        match &self.life().setting.origin {
             Origin::Module(module) => Some(module),
             Origin::Component(_) => None,
         }
     }
 
+    /// Returns what the process was spawned from, or what its children are spawned from.
+    pub(crate) fn template(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.life().template.clone()
+    }
+
+    /// Counts a process that this process has spawned. Returns their number.
+    pub(crate) fn count_child(&mut self) -> u32 {
+        let children = &mut self.life_mut().children;
+        *children = children.saturating_add(1);
+        *children
+    }
+
+    pub(crate) fn set_template(&mut self, template: Arc<dyn Any + Send + Sync>) {
+        self.life_mut().template = Some(template);
+    }
+
     /// Returns the embedder's value of type `T` for this process. The value is created on first use
     /// and dropped with the process.
     pub fn extension<T: Default + Send + 'static>(&mut self) -> &mut T {
-        let value = self
-            .life_mut()
-            .extensions
+        let extensions = self.life_mut().extensions.get_or_insert_default();
+        let value = extensions
             .entry(TypeId::of::<T>())
             .or_insert_with(|| Box::new(T::default()));
         value
@@ -445,7 +484,7 @@ impl Guest {
         }
         // A growing buffer doubles its capacity.
         let bytes = bytes.next_power_of_two() as u64;
-        let quota = life.environment.domain().quota();
+        let quota = life.setting.environment.domain().quota();
         match &mut life.slot_permit {
             Some(permit) => permit.resize(bytes),
             None => {
@@ -548,7 +587,7 @@ impl Guest {
     pub(crate) fn is_slice_over(&mut self) -> bool {
         let life = self.life_mut();
         life.ticks += 1;
-        life.ticks >= life.environment.machine().slice
+        life.ticks >= life.setting.environment.machine().slice
     }
 
     /// Prepares for the next turn, which begins with a full slice, because the process is queued
@@ -565,7 +604,7 @@ impl Guest {
         if let Some(account) = &life.databases {
             return account.clone();
         }
-        let domain = life.environment.domain();
+        let domain = life.setting.environment.domain();
         let (account, closed) = Account::new(
             domain.limits().get(Limit::Memory),
             life.process.host_memory(),
@@ -587,13 +626,17 @@ impl Guest {
     /// Returns the WASI context.
     pub(crate) fn wasi(&mut self) -> &mut Wasi {
         let Life {
-            environment,
             process,
-            origin,
+            setting,
             wasi,
             redirected,
             ..
         } = self.life_mut();
+        let Setting {
+            environment,
+            origin,
+            ..
+        } = &**setting;
         wasi.get_or_insert_with(|| {
             let domain = environment.domain();
             let process = (process.pid(), process.name());
@@ -645,12 +688,13 @@ impl Guest {
 
     fn count_resources(&mut self, opening: Opening) -> Result<(), LimitReached> {
         let Life {
-            environment,
             process,
+            setting,
             wasi,
             resources,
             ..
         } = self.life_mut();
+        let environment = &setting.environment;
         let Some(wasi) = wasi else {
             return Ok(());
         };
@@ -688,9 +732,9 @@ impl Guest {
             .as_mut()
             .expect("`begin_component_call` has created the context")
             .view();
-        let value = life
-            .extensions
-            .get_mut(&TypeId::of::<T>())
+        let extensions = life.extensions.as_mut();
+        let value = extensions
+            .and_then(|extensions| extensions.get_mut(&TypeId::of::<T>()))
             .expect("`extension` has created the value");
         (
             wasi,
@@ -698,6 +742,43 @@ impl Guest {
                 .downcast_mut()
                 .expect("the value stored under a type has that type"),
         )
+    }
+}
+
+impl ResourceLimiter for Guest {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let pressure = self.machine().engines.pressure();
+        if desired > current && pressure.shortage() == Shortage::Requests {
+            // There is no memory left for any guest, regardless of this guest's limits.
+            return Ok(false);
+        }
+        Ok(self.meter().memory_growing(current, desired, maximum))
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(self.meter().table_growing(current, desired, maximum))
+    }
+
+    fn instances(&self) -> usize {
+        64
+    }
+
+    fn memories(&self) -> usize {
+        64
+    }
+
+    fn tables(&self) -> usize {
+        64
     }
 }
 

@@ -7,7 +7,7 @@ use crate::guest::kinds::{Bytes, ConfigId, EnvironmentId, ModuleId, OutU64, Text
 use crate::guest::mail::{TOO_LARGE, draft};
 use crate::guest::{Call, Failure, HostError};
 use crate::spawn::request::SpawnRequest;
-use lunatic_abi::{Errno, Limit};
+use lunatic_abi::{Errno, Limit, OWN};
 use lunatic_process::Pid;
 
 pub(super) fn create_empty_config(call: &mut Call<'_>, out: OutU64) -> Result<i32, Failure> {
@@ -103,7 +103,10 @@ pub(super) async fn spawn(
 ) -> Result<i32, Failure> {
     let out = call.out(process)?;
     let request = SpawnRequest::read_permitted(call, module_id, function, parameters)?;
-    let environment = call.environment(environment_id)?;
+    let environment = match environment_id.0 {
+        OWN => None,
+        _ => Some(call.environment(environment_id)?),
+    };
     let message = match draft(call, tag, data, sockets) {
         Ok(draft) => match draft.copy(call).await {
             Ok(message) => (tag != 0).then_some(message),
@@ -117,7 +120,9 @@ pub(super) async fn spawn(
         }
         Err(trap) => return Err(trap),
     };
-    let spawned = request.spawn(call, &environment, link, message).await;
+    let spawned = request
+        .spawn(call, environment.as_ref(), link, message)
+        .await;
     call.answer(out, spawned.map(Pid::number))
 }
 

@@ -149,7 +149,7 @@ pub(super) async fn get_or_spawn(
             match (Name::unversioned(&text), environment_for(call, config_id)?) {
                 (Ok(name), Ok(environment)) => {
                     request
-                        .spawn_named(call, &environment, link, None, Some(&name))
+                        .spawn_named(call, environment.as_ref(), link, None, Some(&name))
                         .await
                 }
                 (Err(error), _) => Err(HostError::new(error.errno(), error)),

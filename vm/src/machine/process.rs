@@ -11,7 +11,7 @@ use async_channel::Receiver;
 use lunatic_abi::{Errno, Limit};
 use lunatic_net::tcp::TcpStream;
 use lunatic_process::{
-    Exit, LimitReached, MailboxLimits, Message, Pid, ProcessCell, Refusal, Signal,
+    Exit, LimitReached, MailboxLimits, Message, Pid, ProcessCell, Purse, Refusal, Signal,
 };
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -41,10 +41,7 @@ pub(crate) type Registrations = BTreeMap<RegistrationId, Registration>;
 /// What the machine stores for each process.
 pub(crate) struct Inner {
     cell: ProcessCell,
-    /// A human-readable name for what the process runs: the entry function, or the name that the
-    /// host gave the process.
-    name: Box<str>,
-    domain: Arc<Domain>,
+    role: Arc<Role>,
     /// The process that spawned this process.
     parent: Option<Pid>,
     /// The names that the process is registered under, or `None` once it has ended.
@@ -54,6 +51,25 @@ pub(crate) struct Inner {
     /// Closed once all resources that the process left to other threads have been released. Set
     /// only if there may be any.
     released: OnceLock<Receiver<Infallible>>,
+}
+
+/// What a process is called and where it lives. Processes that are spawned alike share one role.
+pub(crate) struct Role {
+    /// A human-readable name for what the process runs: the entry function, or the name that the
+    /// host gave the process.
+    pub(crate) name: Box<str>,
+    pub(crate) domain: Arc<Domain>,
+}
+
+/// Mail counts toward its receiver's environment.
+impl Purse for Role {
+    fn pay(&self, bytes: u64) -> Result<(), LimitReached> {
+        self.domain.quota().pay(bytes)
+    }
+
+    fn refund(&self, bytes: u64) {
+        self.domain.quota().refund(bytes);
+    }
 }
 
 /// Why a message was not delivered.
@@ -98,18 +114,17 @@ impl AsRef<ProcessCell> for Inner {
 }
 
 impl Process {
-    pub(crate) fn new(pid: Pid, name: &str, parent: Option<Pid>, domain: Arc<Domain>) -> Process {
-        let limits = domain.limits();
+    pub(crate) fn new(pid: Pid, parent: Option<Pid>, role: Arc<Role>) -> Process {
+        let limits = role.domain.limits();
         let limits = MailboxLimits {
             message_bytes: limits.get(Limit::MessageBytes),
             messages: limits.get(Limit::MailboxMessages),
             bytes: limits.get(Limit::MailboxBytes),
         };
         Process(Arc::new(Inner {
-            cell: ProcessCell::new(pid, limits).paid_by(domain.quota().clone()),
-            name: name.into(),
+            cell: ProcessCell::new(pid, limits).paid_by(role.clone()),
+            role,
             parent,
-            domain,
             names: Mutex::new(Some(BTreeMap::new())),
             host_memory: OnceLock::new(),
             released: OnceLock::new(),
@@ -123,7 +138,7 @@ impl Process {
 
     /// Returns the name of what the process runs, usually its entry function.
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.0.role.name
     }
 
     /// Returns the process that spawned this process, or `None` if the host spawned it.
@@ -287,7 +302,7 @@ impl Process {
     /// Checks that this process may have each resource in a message, and charges its environment
     /// for them. Sending a resource grants it to the receiver.
     fn admit(&self, message: &mut Message) -> Result<(), SendError> {
-        let domain = &self.0.domain;
+        let domain = self.domain();
         for attachment in message.attachments.iter_mut().flatten() {
             let attachment = Attachment::of_mut(attachment);
             if let Some(namespace) = attachment.resource.namespace()
@@ -363,7 +378,7 @@ impl Process {
 
     /// Returns the account for memory that the host holds for the process.
     pub fn host_memory(&self) -> &HostMemory {
-        let quota = self.0.domain.quota();
+        let quota = self.domain().quota();
         self.0
             .host_memory
             .get_or_init(|| HostMemory::of_process(quota))
@@ -388,7 +403,7 @@ impl Process {
 
     /// Returns the domain that the process lives in.
     pub(crate) fn domain(&self) -> &Arc<Domain> {
-        &self.0.domain
+        &self.0.role.domain
     }
 
     /// Returns the process in the form stored in the process table.
@@ -404,6 +419,6 @@ impl Process {
 
 impl fmt::Debug for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Process({} {})", self.pid(), self.0.name)
+        write!(f, "Process({} {})", self.pid(), self.name())
     }
 }

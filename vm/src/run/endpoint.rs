@@ -3,7 +3,7 @@
 //! An [`Endpoint`] has a pid and a mailbox but no guest. Host code can use it to send, receive,
 //! link and monitor, and is notified of deaths like any process.
 
-use crate::environment::Permit;
+use crate::environment::Share;
 use crate::machine::{Environment, Machine, Process, SendError};
 use crate::travel::{Attachment, Foreign, Resource};
 use lunatic_process::{Exit, LimitReached, Mail, Message, Pid, Wanted};
@@ -31,7 +31,7 @@ pub struct Endpoint {
     machine: Arc<Machine>,
     process: Process,
     /// The endpoint's share of the environment's process quota. `None` once the endpoint has ended.
-    permit: Option<Permit>,
+    share: Option<Share<1>>,
 }
 
 /// A message or death notice received by an endpoint.
@@ -66,13 +66,13 @@ pub enum Letter {
 }
 
 impl Endpoint {
-    pub(crate) fn new(environment: &Environment, process: Process, permit: Permit) -> Endpoint {
+    pub(crate) fn new(environment: &Environment, process: Process, share: Share<1>) -> Endpoint {
         // The host cannot be killed through a link, so the endpoint is always notified instead.
         process.cell().set_notified(true);
         Endpoint {
             machine: environment.machine().clone(),
             process,
-            permit: Some(permit),
+            share: Some(share),
         }
     }
 
@@ -181,8 +181,8 @@ impl Endpoint {
     }
 
     fn end(&mut self, exit: Exit) {
-        if let Some(permit) = self.permit.take() {
-            let notices = self.machine.remove(&self.process, exit, || drop(permit));
+        if let Some(share) = self.share.take() {
+            let notices = self.machine.remove(&self.process, exit, || drop(share));
             self.machine.ended(&self.process, notices);
         }
     }

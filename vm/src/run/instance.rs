@@ -15,18 +15,20 @@
     reason = "runs instances, and resets entire memories"
 )]
 
+use super::linked::Linked;
 use super::outcome::exit_of;
 use super::store;
 use crate::engine::{Code, EngineKind, Image, MAX_POOLED, Memories, with_image};
-use crate::guest::{Guest, MemoryPermits, Origin};
-use crate::machine::{Environment, Process};
+use crate::guest::{Guest, MemoryShare, Setting};
+use crate::machine::Process;
 use crate::module::Module;
+use crossbeam_utils::CachePadded;
 use lunatic_process::Exit;
 use std::fmt;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use wasmtime::{Func, Global, InstancePre, Memory, Store, TypedFunc, Val};
+use wasmtime::{Func, Global, Memory, Store, TypedFunc, Val};
 
 /// A module instance and its store.
 pub(crate) struct Instance {
@@ -61,15 +63,11 @@ enum Callee {
 
 impl Instance {
     /// Creates an instance, which runs the module's start function.
-    pub(super) async fn new(
-        engine: &wasmtime::Engine,
-        kind: EngineKind,
-        guest: Guest,
-        pre: &InstancePre<Guest>,
-        image: Option<&Arc<Image>>,
-    ) -> Result<Instance, Exit> {
-        let mut store = store::new(engine, kind, guest);
+    pub(super) async fn new(guest: Guest, linked: &Linked) -> Result<Instance, Exit> {
+        let (kind, pre) = (linked.kind, &linked.pre);
+        let mut store = store::new(pre.module().engine(), kind, guest);
         let made = {
+            let image = linked.image.as_ref();
             let mut making = pin!(pre.instantiate_async(&mut store));
             std::future::poll_fn(|context| with_image(image, || making.as_mut().poll(context)))
                 .await
@@ -94,16 +92,8 @@ impl Instance {
     }
 
     /// Prepares the instance for its next process.
-    pub(super) fn enter(
-        &mut self,
-        environment: Environment,
-        process: Process,
-        origin: Origin,
-        memory: MemoryPermits,
-    ) {
-        self.store
-            .data_mut()
-            .enter(environment, process, origin, memory);
+    pub(super) fn enter(&mut self, process: Process, setting: Arc<Setting>, memory: MemoryShare) {
+        self.store.data_mut().enter(process, setting, memory);
         store::begin(&mut self.store, self.kind);
     }
 
@@ -113,6 +103,10 @@ impl Instance {
 
     pub(super) fn guest(&self) -> &Guest {
         self.store.data()
+    }
+
+    pub(super) fn guest_mut(&mut self) -> &mut Guest {
+        self.store.data_mut()
     }
 
     pub(super) fn exports(&self) -> wasmtime::Instance {
@@ -270,7 +264,7 @@ impl Callee {
 /// A module's pooled instances, which are waiting for their next process. The pool is split into
 /// parts, so that workers do not wait for each other.
 #[derive(Default)]
-pub(crate) struct InstancePool([Mutex<Vec<Pooled>>; PARTS]);
+pub(crate) struct InstancePool([CachePadded<Mutex<Vec<Pooled>>>; PARTS]);
 
 const PARTS: usize = 8;
 

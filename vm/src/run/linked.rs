@@ -30,6 +30,8 @@ impl Linkers {
 
 /// A module linked for an engine and a set of grants.
 pub(crate) struct Linked {
+    /// The kind of engine that the module is linked for.
+    pub(crate) kind: EngineKind,
     grants: Box<[u64]>,
     pub(crate) pre: InstancePre<Guest>,
     /// The initial contents of an instance's memory.
@@ -84,11 +86,11 @@ pub(crate) fn load_module(
 
 /// Links a module for an engine and a set of grants. Functions that are not granted are replaced by
 /// stubs that trap with an explanation.
-pub(crate) fn link<'a>(
-    module: &'a Module,
+pub(crate) fn link(
+    module: &Module,
     kind: EngineKind,
     grants: &Grants,
-) -> Result<(&'a Engine, Arc<Linked>), LinkError> {
+) -> Result<Arc<Linked>, LinkError> {
     let (engine, compiled) = module.compiled(kind)?;
     let all = compiled.linked.get_or_init(AllLinked::default);
     let mut all = all
@@ -96,7 +98,7 @@ pub(crate) fn link<'a>(
         .lock()
         .expect("no code panics while it holds this lock");
     if let Some(known) = all.iter().find(|known| *known.grants == *grants.key()) {
-        return Ok((engine, known.clone()));
+        return Ok(known.clone());
     }
     let linker = Linkers::of(engine).core(compiled.generation);
     let denied: Vec<_> = compiled
@@ -126,13 +128,14 @@ pub(crate) fn link<'a>(
         module.pay(compiled.module.imports().len() as u64 * LINKED_IMPORT)?;
     }
     let linked = Arc::new(Linked {
+        kind,
         grants: grants.key().into(),
         pre,
         image: module.image().cloned(),
         pool: InstancePool::default(),
     });
     all.push(linked.clone());
-    Ok((engine, linked))
+    Ok(linked)
 }
 
 /// Returns the error for a call to a function that the environment does not grant.
@@ -163,10 +166,10 @@ pub(crate) fn load_component(
 pub(crate) fn link_component(
     component: &Component,
     code: Code,
-) -> Result<(&Engine, &component::InstancePre<Guest>), ModuleError> {
+) -> Result<&component::InstancePre<Guest>, ModuleError> {
     let (engine, compiled) = component.compiled(code)?;
     if let Some(pre) = compiled.linked.get() {
-        return Ok((engine, pre));
+        return Ok(pre);
     }
     let linkers = Linkers::of(engine);
     let pre = linkers
@@ -176,7 +179,7 @@ pub(crate) fn link_component(
             name: format!("{error:#}"),
             hint: ": a host program can provide it with `Host::component`".into(),
         })?;
-    Ok((engine, compiled.linked.get_or_init(|| pre)))
+    Ok(compiled.linked.get_or_init(|| pre))
 }
 
 fn import_name(import: &wasmtime::ImportType<'_>) -> String {

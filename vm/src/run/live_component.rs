@@ -27,13 +27,9 @@ pub struct LiveComponent {
 }
 
 impl LiveComponent {
-    pub(super) async fn new(
-        engine: &wasmtime::Engine,
-        kind: EngineKind,
-        guest: Guest,
-        pre: &InstancePre<Guest>,
-    ) -> Result<LiveComponent, Exit> {
-        let mut store = store::new(engine, kind, guest);
+    pub(super) async fn new(guest: Guest, pre: &InstancePre<Guest>) -> Result<LiveComponent, Exit> {
+        let code = guest.environment().code();
+        let mut store = store::new(pre.engine(), EngineKind::Component(code), guest);
         let limits = *store.data().environment().limits();
         let limit = |limit| usize::try_from(limits.get(limit)).unwrap_or(usize::MAX);
         // A component can pass the same bytes many times in a single list.
@@ -43,7 +39,7 @@ impl LiveComponent {
             Ok(instance) => Ok(LiveComponent {
                 store,
                 instance,
-                code: kind.code(),
+                code,
             }),
             Err(error) => Err(exit_of(store.data(), &error)),
         }

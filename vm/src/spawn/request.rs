@@ -1,19 +1,19 @@
 //! Code shared by the host functions that spawn: reading what to spawn, and choosing the
 //! environment to spawn it in.
 
-use super::{NewName, SpawnError, SpawnOptions};
+use super::{NewName, SpawnError, SpawnOptions, spawn_alike};
 use crate::compiler::{self, Job};
-use crate::engine::{Mappings, Shortage};
+use crate::engine::{EngineKind, Mappings, Shortage};
 use crate::environment::{Charge, Name, Permit, RegistryError};
 use crate::guest::call::{Range, at_most};
 use crate::guest::kinds::{Bytes, ConfigId, ModuleId, Text};
-use crate::guest::{Call, Failure, HostError};
+use crate::guest::{Call, Failure, Guest, HostError};
 use crate::machine::Environment;
 use crate::module::{Module, ModuleError, Payment};
-use crate::run;
+use crate::run::{self, Parameters, Template};
 use lunatic_abi::{Errno, Limit, OWN, parameter};
 use lunatic_process::{LimitReached, Message, Pid, Purse};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use wasmtime::{V128, Val};
 
 /// The maximum length of a function name to look up, in bytes.
@@ -119,20 +119,23 @@ fn pay(call: &mut Call<'_>, size: usize) -> Result<Payment, HostError> {
     })
 }
 
-/// Returns the environment for processes spawned with a configuration, or the caller's own
-/// environment if none is given. The inner error says why the environment could not be created.
+/// Returns the environment for processes spawned with a configuration, or `None` for the caller's
+/// own environment if no configuration is given. The inner error says why the environment could not
+/// be created.
 pub(crate) fn environment_for(
     call: &mut Call<'_>,
     id: ConfigId,
-) -> Result<Result<Environment, HostError>, Failure> {
+) -> Result<Result<Option<Environment>, HostError>, Failure> {
     if id.0 == OWN {
-        return Ok(Ok(call.guest().environment().clone()));
+        return Ok(Ok(None));
     }
     let config = call.config(id)?.clone();
     let guest = call.guest();
     let account = guest.process().host_memory();
     let made = guest.environment().inner(config, false, account);
-    Ok(made.map_err(|error| HostError::new(Errno::LimitReached, error)))
+    Ok(made
+        .map(Some)
+        .map_err(|error| HostError::new(Errno::LimitReached, error)))
 }
 
 /// Traps if the caller may not spawn.
@@ -147,9 +150,19 @@ pub(crate) fn check_permission(call: &mut Call<'_>) -> Result<(), Failure> {
 
 /// What to spawn, as read from the guest's memory.
 pub(crate) struct SpawnRequest {
-    module: Module,
-    function: String,
-    parameters: Vec<Val>,
+    entry: Entry,
+    parameters: Parameters,
+}
+
+/// The function to run.
+enum Entry {
+    /// The function of the caller's own module that the caller itself, or its latest child, was
+    /// spawned to run.
+    Known(Arc<Template>),
+    Other {
+        module: Module,
+        function: String,
+    },
 }
 
 /// The process that holds a name after a spawn.
@@ -167,13 +180,8 @@ impl SpawnRequest {
         parameters: Bytes,
     ) -> Result<SpawnRequest, Failure> {
         let function = call.short_text(function, MAX_FUNCTION_NAME)?;
-        let range = call.range(parameters)?;
-        let parameters = parse_parameters(call.bytes(range))?;
-        Ok(SpawnRequest {
-            module,
-            function,
-            parameters,
-        })
+        let entry = Entry::Other { module, function };
+        SpawnRequest::read_parameters(call, entry, parameters)
     }
 
     /// Reads what to spawn. Traps if the caller may not spawn.
@@ -183,10 +191,28 @@ impl SpawnRequest {
         function: Text,
         parameters: Bytes,
     ) -> Result<SpawnRequest, Failure> {
-        let module = call.module(module)?;
-        let request = SpawnRequest::read(call, module, function, parameters)?;
+        let request = match known(call, module, function)? {
+            Some(template) => {
+                let entry = Entry::Known(template);
+                SpawnRequest::read_parameters(call, entry, parameters)?
+            }
+            None => {
+                let module = call.module(module)?;
+                SpawnRequest::read(call, module, function, parameters)?
+            }
+        };
         check_permission(call)?;
         Ok(request)
+    }
+
+    fn read_parameters(
+        call: &mut Call<'_>,
+        entry: Entry,
+        parameters: Bytes,
+    ) -> Result<SpawnRequest, Failure> {
+        let range = call.range(parameters)?;
+        let parameters = parse_parameters(call.bytes(range))?;
+        Ok(SpawnRequest { entry, parameters })
     }
 
     /// Spawns the process in an environment created from a configuration, or in the caller's own.
@@ -197,16 +223,17 @@ impl SpawnRequest {
         link: i64,
     ) -> Result<Result<Pid, HostError>, Failure> {
         Ok(match environment_for(call, config)? {
-            Ok(environment) => self.spawn(call, &environment, link, None).await,
+            Ok(environment) => self.spawn(call, environment.as_ref(), link, None).await,
             Err(error) => Err(error),
         })
     }
 
-    /// Spawns the process. The message, if any, is the first in its mailbox.
+    /// Spawns the process in an environment, or in the caller's own. The message, if any, is the
+    /// first in the process's mailbox.
     pub(crate) async fn spawn(
         self,
         call: &mut Call<'_>,
-        environment: &Environment,
+        environment: Option<&Environment>,
         link: i64,
         message: Option<Message>,
     ) -> Result<Pid, HostError> {
@@ -219,24 +246,35 @@ impl SpawnRequest {
     pub(crate) async fn spawn_named(
         self,
         call: &mut Call<'_>,
-        environment: &Environment,
+        environment: Option<&Environment>,
         link: i64,
         message: Option<Message>,
         name: Option<&Name>,
     ) -> Result<Spawned, HostError> {
-        let kind = environment.kind_of_next();
-        if !self.module.is_compiled(kind) {
-            // Compiling takes too long to do on a worker.
-            let module = self.module.clone();
-            // Any failure occurs again below, and is reported there.
-            let program = environment.domain().program().number();
-            let turn = environment.machine().compiler.turn(program).await;
-            let _ = compiler::run(turn, move |_| module.compiled(kind).map(drop)).await;
+        let SpawnRequest { entry, parameters } = self;
+        let own = call.guest().environment();
+        let is_own = environment.is_none_or(|environment| environment.is_same(own));
+        let entry = match entry {
+            Entry::Known(template) if is_own && template.kind() == own.kind_of_next() => {
+                Entry::Known(template)
+            }
+            Entry::Known(template) => Entry::Other {
+                module: template.module().clone(),
+                function: template.function().to_string(),
+            },
+            other => other,
+        };
+        if let Entry::Other { module, .. } = &entry {
+            let environment = environment.unwrap_or(own);
+            let kind = environment.kind_of_next();
+            if !module.is_compiled(kind) {
+                compile_for(environment.clone(), module.clone(), kind).await;
+            }
         }
-        let parent = call.guest().process().clone();
         if link != 0 {
             call.guest().check_room_for_end()?;
         }
+        let parent = call.guest().process().clone();
         let own = call.guest().environment();
         let new_name = |name| NewName {
             environment: own,
@@ -250,7 +288,20 @@ impl SpawnRequest {
             is_main: false,
             name: name.map(new_name),
         };
-        match environment.spawn_with(&self.module, &self.function, &self.parameters, options) {
+        let (spawned, template) = match entry {
+            Entry::Known(template) => (spawn_alike(&template, parameters, options), Some(template)),
+            Entry::Other { module, function } => {
+                let environment = environment.unwrap_or(own);
+                match environment.spawn_first(&module, &function, parameters, options) {
+                    Ok((process, template)) => (Ok(process), Some(template)),
+                    Err(error) => (Err(error), None),
+                }
+            }
+        };
+        if let Some(template) = template {
+            remember(call.guest(), template);
+        }
+        match spawned {
             Ok(process) => Ok(Spawned {
                 pid: process.pid(),
                 is_new: true,
@@ -263,8 +314,53 @@ impl SpawnRequest {
     }
 }
 
+/// Compiles a module for processes of an environment, which takes too long to do on a worker. Any
+/// failure occurs again when a process is spawned, and is reported then.
+async fn compile_for(environment: Environment, module: Module, kind: EngineKind) {
+    let program = environment.domain().program().number();
+    let turn = environment.machine().compiler.turn(program).await;
+    let _ = compiler::run(turn, move |_| module.compiled(kind).map(drop)).await;
+}
+
+/// Returns the template of the caller's latest child, or of the caller itself, if it is for this
+/// function of the caller's own module.
+fn known(
+    call: &mut Call<'_>,
+    module: ModuleId,
+    function: Text,
+) -> Result<Option<Arc<Template>>, Failure> {
+    if module.0 != OWN {
+        return Ok(None);
+    }
+    let (mut memory, guest) = call.parts()?;
+    let range = memory.range(function)?;
+    let template = guest
+        .template()
+        .and_then(|template| template.downcast::<Template>().ok());
+    Ok(template.filter(|template| template.function().as_bytes() == memory.bytes(range)))
+}
+
+/// The number of children after which a parent's next children no longer share references with the
+/// parent and its siblings.
+const MANY_CHILDREN: u32 = 8;
+
+/// Keeps the template of a child for the next one. A template for another module or environment is
+/// not kept, because it would keep these alive.
+fn remember(guest: &mut Guest, template: Arc<Template>) {
+    let children = guest.count_child();
+    let is_own = guest.environment().is_same(template.environment())
+        && guest
+            .module()
+            .is_some_and(|own| own.is_same(template.module()));
+    if children == MANY_CHILDREN && is_own {
+        guest.set_template(Arc::new(template.anew()));
+    } else if is_own {
+        guest.set_template(template);
+    }
+}
+
 /// Parses a function's parameters.
-fn parse_parameters(bytes: &[u8]) -> Result<Vec<Val>, Failure> {
+fn parse_parameters(bytes: &[u8]) -> Result<Parameters, Failure> {
     let (records, rest) = bytes.as_chunks::<{ parameter::SIZE }>();
     if !rest.is_empty() {
         return Err(Failure::trap(format!(
@@ -291,7 +387,7 @@ fn parse_parameters(bytes: &[u8]) -> Result<Vec<Val>, Failure> {
             }
         })
     };
-    records.iter().map(value).collect()
+    Parameters::collect(records.iter().map(value))
 }
 
 #[cfg(test)]

@@ -202,7 +202,7 @@ async fn spawn_requested(
     let out = call.out(out)?;
     room_for_handle(call)?;
     let result = if call.guest().domain().config().permissions.spawn_processes {
-        let spawned = request.spawn(call, environment, link, None).await;
+        let spawned = request.spawn(call, Some(environment), link, None).await;
         spawned.map(|pid| call.guest().handles().processes.insert(pid))
     } else {
         Err(HostError::new(
