@@ -37,7 +37,8 @@ pub(crate) use image::Image;
 pub use kind::Profile;
 pub(crate) use kind::{Code, EngineKind};
 pub(crate) use mappings::{MAX_POOLED, Mappings};
-pub(crate) use memory::{Memories, with_image};
+pub(crate) use memory::{Memories, Written, with_image};
+pub(crate) use pages::Moment;
 pub(crate) use pressure::Pressure;
 pub use pressure::Shortage;
 

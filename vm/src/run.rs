@@ -25,7 +25,7 @@ pub use live_component::LiveComponent;
 pub(crate) use outcome::end_of;
 pub(crate) use template::{Parameters, Template};
 
-use crate::engine::Reservation;
+use crate::engine::{Moment, Reservation};
 use crate::environment::Share;
 use crate::guest::{Guest, MemoryShare, Setting};
 use crate::machine::Process;
@@ -248,14 +248,28 @@ async fn work(new: NewGuest, body: Body) -> Exit {
             parameters,
         } => {
             let linked = template.linked();
+            let begin = Moment::now();
             let mut instance = match obtain_instance(new, linked).await {
                 Ok(instance) => instance,
                 Err(exit) => return exit,
             };
             instance.guest_mut().set_template(template.clone());
-            match instance.call(template.function(), &parameters).await {
+            let mut polls = 0_u64;
+            let called = {
+                let mut call = pin!(instance.call(template.function(), &parameters));
+                std::future::poll_fn(|context| {
+                    polls += 1;
+                    call.as_mut().poll(context)
+                })
+                .await
+            };
+            match called {
                 Ok(_) => {
-                    linked.pool.put_back(instance, linked.image.as_deref());
+                    let image = linked.image.as_deref();
+                    // A poll runs on one thread without interruption. If the instance is new,
+                    // creating it may have taken several, but it has never been reset before.
+                    let since = (polls == 1).then_some(begin);
+                    linked.pool.put_back(instance, image, since);
                     Exit::Normal
                 }
                 Err(exit) => exit,
@@ -268,7 +282,9 @@ async fn work(new: NewGuest, body: Body) -> Exit {
             };
             let exit = drive(&mut live).await;
             if let Some(instance) = live.into_instance() {
-                linked.pool.put_back(instance, linked.image.as_deref());
+                linked
+                    .pool
+                    .put_back(instance, linked.image.as_deref(), None);
             }
             exit
         }

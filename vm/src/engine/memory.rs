@@ -15,7 +15,7 @@ use super::arena::{self, Access, Arena};
 use super::image::{self, Image};
 use super::kind::Profile;
 use super::mappings::{self, Mappings};
-use super::pages;
+use super::pages::{self, Moment};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -284,26 +284,46 @@ impl Memories {
     ///
     /// `bytes` must be an entire memory that was allocated by [`Memories`] and initialized from
     /// this image, or with zeros if the image is `None`. Nothing may refer to its contents.
-    pub(crate) unsafe fn reset(bytes: NonNull<[u8]>, image: Option<&Image>) -> Option<usize> {
-        let base = bytes.cast::<u8>().as_ptr().expose_provenance();
-        let written = pages::written(base..base + bytes.len(), MAX_RESTORED_PAGES)?;
-        for range in written.ranges() {
-            let range = range.start - base..range.end - base;
-            // SAFETY: the range is within `bytes`, and the caller guarantees everything that these
-            // calls require of `bytes`.
-            unsafe {
-                match image {
-                    Some(image) => image.restore(base, range),
-                    None => image::zero(base, range),
-                }
-            }
+    unsafe fn reset(bytes: NonNull<[u8]>, image: Option<&Image>) -> Option<usize> {
+        let written = Written::read(bytes)?;
+        // SAFETY: the caller guarantees everything that this call requires, and the pages are those
+        // of `bytes`.
+        unsafe { written.restore(bytes, image) };
+        Some(written.pages())
+    }
+
+    /// Restores a memory to its initial contents, like [`Memories::reset`], but does not ask the
+    /// kernel which pages were written if no page has been added to those that `written` contains.
+    /// `written` is `None` until a memory is restored for the first time. Returns false if the
+    /// memory was not restored.
+    ///
+    /// `since` is a moment of the current thread, if only this thread, and only since that moment,
+    /// has written to the memory after it was last restored.
+    ///
+    /// # Safety
+    ///
+    /// The same as for [`Memories::reset`]. In addition, `written` must have been passed to each
+    /// earlier call for this memory and to no call for any other memory, and `since` must be
+    /// correct.
+    pub(crate) unsafe fn reset_again(
+        bytes: NonNull<[u8]>,
+        image: Option<&Image>,
+        written: &mut Option<Written>,
+        since: Option<Moment>,
+    ) -> bool {
+        // This is asked even if nothing is known yet, so that faults up to now do not matter the
+        // next time.
+        let has_faulted = since.is_none_or(pages::has_faulted_since);
+        if has_faulted || written.is_none() {
+            *written = Written::read(bytes);
         }
-        Some(
-            written
-                .ranges()
-                .map(|range| range.len() / arena::page_size())
-                .sum(),
-        )
+        let Some(written) = written else {
+            return false;
+        };
+        // SAFETY: the caller guarantees everything that this call requires. The pages are those of
+        // `bytes`, because `written` is used for no other memory.
+        unsafe { written.restore(bytes, image) };
+        true
     }
 
     /// Blanks a slot and releases it.
@@ -314,6 +334,46 @@ impl Memories {
             // A slot that could not be blanked is never reused. Its address space stays reserved
             // until the machine is dropped.
             Err(error) => log::warn!("the memory at {base:#x} could not be released: {error}"),
+        }
+    }
+}
+
+/// The pages of one memory that have been written to, as ranges of offsets.
+#[derive(Debug)]
+pub(crate) struct Written(Box<[Range<usize>]>);
+
+impl Written {
+    /// Asks the kernel which pages of a memory have been written to. Returns `None` if there are
+    /// many, or if the kernel cannot tell.
+    fn read(bytes: NonNull<[u8]>) -> Option<Written> {
+        let base = bytes.addr().get();
+        let written = pages::written(base..base + bytes.len(), MAX_RESTORED_PAGES)?;
+        let offsets = |range: Range<usize>| range.start - base..range.end - base;
+        Some(Written(written.ranges().map(offsets).collect()))
+    }
+
+    /// Returns the number of pages.
+    fn pages(&self) -> usize {
+        let pages = |range: &Range<usize>| range.len() / arena::page_size();
+        self.0.iter().map(pages).sum()
+    }
+
+    /// Overwrites the pages with their initial contents.
+    ///
+    /// # Safety
+    ///
+    /// The same as for [`Memories::reset`]. The pages must be those of `bytes`.
+    unsafe fn restore(&self, bytes: NonNull<[u8]>, image: Option<&Image>) {
+        let base = bytes.cast::<u8>().as_ptr().expose_provenance();
+        for range in &self.0 {
+            // SAFETY: the range is within `bytes`, and the caller guarantees everything that these
+            // calls require of `bytes`.
+            unsafe {
+                match image {
+                    Some(image) => image.restore(base, range.clone()),
+                    None => image::zero(base, range.clone()),
+                }
+            }
         }
     }
 }

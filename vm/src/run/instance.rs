@@ -18,7 +18,7 @@
 use super::linked::Linked;
 use super::outcome::exit_of;
 use super::store;
-use crate::engine::{Code, EngineKind, Image, MAX_POOLED, Memories, with_image};
+use crate::engine::{Code, EngineKind, Image, MAX_POOLED, Memories, Moment, Written, with_image};
 use crate::guest::{Guest, MemoryShare, Setting};
 use crate::machine::Process;
 use crate::module::Module;
@@ -40,6 +40,8 @@ pub(crate) struct Instance {
     functions: Vec<(Box<str>, Callee)>,
     /// The state to reset the instance to, or `None` if it cannot be reset.
     beginning: Option<Beginning>,
+    /// The pages of the memory that had been written to when the instance was last reset.
+    written: Option<Written>,
 }
 
 /// An instance's initial state.
@@ -88,6 +90,7 @@ impl Instance {
             kind,
             functions: Vec::new(),
             beginning,
+            written: None,
         })
     }
 
@@ -184,9 +187,9 @@ impl Instance {
         }
     }
 
-    /// Resets the instance. Returns false if it cannot be reset, or if that would cost more than
+    /// Resets the instance. `since` is explained at [`InstancePool::put_back`]. Returns false if it cannot be reset, or if that would cost more than
     /// creating a new one.
-    fn reset(&mut self, image: Option<&Image>) -> bool {
+    fn reset(&mut self, image: Option<&Image>, since: Option<Moment>) -> bool {
         let Some(beginning) = &self.beginning else {
             return false;
         };
@@ -194,10 +197,12 @@ impl Instance {
             if memory.data_size(&self.store) != size {
                 return false;
             }
-            // SAFETY: the memory belongs to this instance, no code is running in it, and its
-            // initial contents are those of `image`.
-            if unsafe { Memories::reset(memory.data_mut(&mut self.store).into(), image) }.is_none()
-            {
+            let bytes = memory.data_mut(&mut self.store).into();
+            // SAFETY: the memory belongs to this instance, no code is running in it, its initial
+            // contents are those of `image`, and `written` is used only for it. Nobody else writes
+            // to the memory of a process or of a pooled instance.
+            let is_reset = unsafe { Memories::reset_again(bytes, image, &mut self.written, since) };
+            if !is_reset {
                 return false;
             }
         }
@@ -310,7 +315,15 @@ impl InstancePool {
 
     /// Puts back an instance whose process has ended normally, or drops it if it cannot be reused.
     /// The memory's initial contents must be those of `image`.
-    pub(super) fn put_back(&self, mut instance: Instance, image: Option<&Image>) {
+    ///
+    /// `since` is a moment of the current thread, if only this thread, and only since that moment,
+    /// has used the instance after it was taken out of the pool.
+    pub(super) fn put_back(
+        &self,
+        mut instance: Instance,
+        image: Option<&Image>,
+        since: Option<Moment>,
+    ) {
         let module = instance.guest().module().expect("the guest is a module");
         let is_small = module.requirements().host <= MAX_POOLED_BYTES;
         if instance.beginning.is_none() || !is_small || !module.serves_again() {
@@ -319,7 +332,7 @@ impl InstancePool {
         let Some(slot) = PoolSlot::take() else {
             return;
         };
-        if instance.reset(image) {
+        if instance.reset(image, since) {
             // This drops everything that belongs to the process.
             instance.store.data_mut().leave();
             self.part(own_part()).push(Pooled {

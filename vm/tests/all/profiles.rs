@@ -2,7 +2,7 @@
 //! laid out.
 
 use crate::support::{DENSE, Lab, guest, printed};
-use lunatic_vm::{Exit, Limit, Profile, Vm};
+use lunatic_vm::{Exit, Limit, Profile, Val, Vm};
 use std::process::Command;
 
 /// The tests to skip: those in this file, and slow tests that do not depend on how memories are
@@ -68,6 +68,29 @@ fn t034_a_reused_instance_is_like_a_new_instance() {
                     "{name}, {limit} units, round {round}"
                 );
             }
+        }
+    }
+}
+
+#[test]
+fn t034_a_page_that_only_a_later_process_writes_to_is_reset_too() {
+    // As long as processes write only to pages that an earlier process of the same instance has
+    // written to, the kernel is not asked again which pages were written.
+    let text = guest(
+        &[],
+        r#"(func (export "touch") (param $address i32)
+             (call $say (i64.load (local.get $address)))
+             (i64.store (local.get $address) (i64.const -1)))"#,
+    );
+    for (name, lab) in labs() {
+        let (module, environment) = (lab.module(&text), lab.environment());
+        for round in 0..200 {
+            let page = if round % 10 == 9 { round / 10 % 16 } else { 0 };
+            let process = environment
+                .spawn(&module, "touch", &[Val::I32(page * 4_096)])
+                .expect("no limit applies");
+            assert!(lab.exit(&process).is_normal());
+            assert_eq!(lab.hear(), 0, "{name}, round {round}");
         }
     }
 }
