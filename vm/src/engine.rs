@@ -159,7 +159,13 @@ impl Engines {
         self.ceilings.capacity()
     }
 
-    /// Reserves the limited resources that a process needs.
+    /// Returns what is currently refused, for a spawn that is about to take its resources.
+    pub(crate) fn shortage_at_spawn(&self) -> Shortage {
+        self.ceilings.shortage_at_spawn()
+    }
+
+    /// Reserves the limited resources that a process needs. Relies on the last reading of the
+    /// remaining memory; see [`Engines::shortage_at_spawn`].
     pub(crate) fn take(&self, kind: EngineKind, memories: u32) -> Result<Reservation, Ceiling> {
         self.ceilings.take(kind, memories).or_else(|_| {
             // Memories pooled for other modules may hold the resources that this process needs.

@@ -46,6 +46,7 @@ mod run;
 pub mod scheduler;
 mod spawn;
 mod sqlite;
+mod tally;
 mod timer;
 mod travel;
 mod unblock;

@@ -11,6 +11,8 @@ mod text;
 pub(crate) use metric::Update;
 
 use crate::environment::{Permit, Quota};
+use crate::tally::{PARTS, own_part};
+use crossbeam_utils::CachePadded;
 use lunatic_abi::{ExitKind, Limit};
 use lunatic_process::Exit;
 use metric::Metric;
@@ -32,17 +34,24 @@ const METRIC: u64 = 512;
 
 /// The metrics of a VM.
 pub(crate) struct Metrics {
-    /// The number of processes spawned so far.
-    appeared: AtomicU64,
-    /// The number of processes that have ended, for each kind of exit.
-    ended: [AtomicU64; ExitKind::ALL.len()],
-    /// The number of messages and death notices received by processes that have ended.
-    mail_of_the_dead: AtomicU64,
+    /// What each part of the threads has counted. Workers do not contend for them.
+    counts: [CachePadded<Counts>; PARTS],
     /// The highest total of messages and death notices reported so far.
     mail_reported: AtomicU64,
     /// The number of metrics that programs have created.
     named: Arc<AtomicU64>,
     programs: Mutex<Vec<Weak<Named>>>,
+}
+
+/// What happened to processes, as counted by some of the threads.
+#[derive(Debug, Default)]
+struct Counts {
+    /// The number of processes spawned.
+    appeared: AtomicU64,
+    /// The number of processes that have ended, for each kind of exit.
+    ended: [AtomicU64; ExitKind::ALL.len()],
+    /// The number of messages and death notices received by processes that have ended.
+    mail_of_the_dead: AtomicU64,
 }
 
 /// The metrics that one program has created.
@@ -68,9 +77,7 @@ struct Slot {
 impl Metrics {
     pub(crate) fn new() -> Metrics {
         Metrics {
-            appeared: AtomicU64::new(0),
-            ended: std::array::from_fn(|_| AtomicU64::new(0)),
-            mail_of_the_dead: AtomicU64::new(0),
+            counts: Default::default(),
             mail_reported: AtomicU64::new(0),
             named: Arc::default(),
             programs: Mutex::default(),
@@ -80,13 +87,15 @@ impl Metrics {
     /// Counts a spawned process.
     pub(crate) fn appeared(&self) {
         // Relaxed ordering suffices here and below, because the counts are independent.
-        self.appeared.fetch_add(1, Ordering::Relaxed);
+        let counts = &self.counts[own_part()];
+        counts.appeared.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a process that has ended, along with the mail that it received.
     pub(crate) fn ended(&self, exit: &Exit, mail: u64) {
-        self.ended[exit.kind() as usize].fetch_add(1, Ordering::Relaxed);
-        self.mail_of_the_dead.fetch_add(mail, Ordering::Relaxed);
+        let counts = &self.counts[own_part()];
+        counts.ended[exit.kind() as usize].fetch_add(1, Ordering::Relaxed);
+        counts.mail_of_the_dead.fetch_add(mail, Ordering::Relaxed);
     }
 
     /// Creates a program's metrics.
@@ -123,6 +132,11 @@ impl Metrics {
         page.into_text()
     }
 
+    fn sum(&self, count: impl Fn(&Counts) -> &AtomicU64) -> u64 {
+        let counts = self.counts.iter();
+        counts.map(|part| count(part).load(Ordering::Relaxed)).sum()
+    }
+
     /// Returns the VM's own metrics.
     fn own(
         &self,
@@ -132,13 +146,13 @@ impl Metrics {
     ) -> [OwnMetric; 5] {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let ended = ExitKind::ALL.iter().map(|&kind| {
-            let count = load(&self.ended[kind as usize]);
+            let count = self.sum(|counts| &counts.ended[kind as usize]);
             (text::reason(kind).to_string(), count)
         });
         // The total for ended processes is read first, so that if a process ends in between, its
         // mail is missed rather than counted twice. The reported total never decreases, because it
         // is a counter.
-        let mail = load(&self.mail_of_the_dead) + mail();
+        let mail = self.sum(|counts| &counts.mail_of_the_dead) + mail();
         let mail = mail.max(self.mail_reported.fetch_max(mail, Ordering::Relaxed));
         let left_out = programs
             .iter()
@@ -159,7 +173,7 @@ impl Metrics {
             counter(
                 "lunatic_machine_processes_spawned_total",
                 "Processes spawned.",
-                Values::One(load(&self.appeared)),
+                Values::One(self.sum(|counts| &counts.appeared)),
             ),
             counter(
                 "lunatic_machine_processes_ended_total",

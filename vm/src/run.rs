@@ -94,7 +94,7 @@ struct FinishOnDrop {
     exit: Exit,
     /// Released after the instance is dropped and before other processes are notified.
     shares: Option<(Share<1>, Reservation)>,
-    /// Set once everything has been released, but not all processes have been notified.
+    /// Set once everything has been released but before all processes have been notified.
     notices: Option<Notices>,
 }
 

@@ -375,9 +375,10 @@ impl Environment {
         body: Body,
     ) -> Result<Process, SpawnError> {
         let machine = self.machine();
-        let pressure = machine.engines.pressure();
-        if pressure.shortage() >= Shortage::GreedySpawns && machine.is_greediest(self.domain()) {
-            return Err(SpawnError::Ceiling(Ceiling::Share(pressure.left() >> 20)));
+        let shortage = machine.engines.shortage_at_spawn();
+        if shortage >= Shortage::GreedySpawns && machine.is_greediest(self.domain()) {
+            let left = machine.engines.pressure().left();
+            return Err(SpawnError::Ceiling(Ceiling::Share(left >> 20)));
         }
         let reservation = machine
             .engines

@@ -1,5 +1,5 @@
-//! Explores every interleaving of the scheduler's threads, and of interacting processes, for a few
-//! small cases.
+//! Explores every interleaving of the scheduler's threads, of interacting processes, and of counts
+//! against limits, for a few small cases.
 //!
 //! The cases compile the VM's own source files against [loom](https://docs.rs/loom), which runs
 //! each case many times. Each run has a different thread order and a different choice among the
@@ -29,6 +29,7 @@ mod slot;
 #[path = "../../src/scheduler/state.rs"]
 mod state;
 mod sync;
+pub mod tally;
 pub mod task;
 
 use clock::{Clock, Timing};

@@ -75,3 +75,8 @@ fn a_monitor_of_a_dying_process_is_reported_or_removed() {
 fn linked_processes_can_die_together() {
     lunatic_model::process::linked_processes_can_die_together();
 }
+
+#[test]
+fn nobody_is_refused_what_is_on_its_way() {
+    lunatic_model::tally::nobody_is_refused_what_is_on_its_way();
+}

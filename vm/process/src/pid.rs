@@ -39,9 +39,14 @@ impl fmt::Debug for Pid {
 
 /// A source of new pids.
 pub struct PidSource {
-    last: AtomicU64,
+    last: Padded,
     key: RandomState,
 }
+
+/// A number on its own cache lines, so that changing it does not make other cores read the machine's
+/// other state again.
+#[repr(align(128))]
+struct Padded(AtomicU64);
 
 const HALF: u32 = 31;
 const HALF_MASK: u64 = (1 << HALF) - 1;
@@ -54,7 +59,7 @@ impl PidSource {
     )]
     pub fn new() -> PidSource {
         PidSource {
-            last: AtomicU64::new(0),
+            last: Padded(AtomicU64::new(0)),
             key: RandomState::new(),
         }
     }
@@ -62,7 +67,7 @@ impl PidSource {
     /// Returns a pid that has never been returned before.
     pub fn next(&self) -> Pid {
         // Relaxed: the number only has to be unique.
-        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = self.last.0.fetch_add(1, Ordering::Relaxed) + 1;
         match self.permute(number) {
             // 0 is not a valid pid. The permutation maps exactly one number to 0, which is skipped.
             0 => self.next(),

@@ -19,8 +19,12 @@ type Shard<T> = HashMap<Pid, Arc<T>, BuildHasherDefault<PidHasher>>;
 /// The live processes. `T` is what a machine stores for each process, including the
 /// [`ProcessCell`].
 pub struct Table<T> {
-    shards: [Mutex<Shard<T>>; SHARDS],
+    shards: [Padded<Mutex<Shard<T>>>; SHARDS],
 }
+
+/// Keeps shards on separate cache lines, of which processors fetch two at a time.
+#[repr(align(128))]
+struct Padded<T>(T);
 
 /// Uses a pid as its own hash. Pids come from a keyed permutation, whose key no guest knows, so
 /// their bits are already evenly distributed. A pid that a guest made up is only looked up, never
@@ -46,7 +50,7 @@ impl Hasher for PidHasher {
 impl<T> Default for Table<T> {
     fn default() -> Table<T> {
         Table {
-            shards: std::array::from_fn(|_| Mutex::new(Shard::default())),
+            shards: std::array::from_fn(|_| Padded(Mutex::new(Shard::default()))),
         }
     }
 }
@@ -68,14 +72,14 @@ impl<T: AsRef<ProcessCell>> Table<T> {
     /// an atomic snapshot.
     pub fn all(&self) -> Vec<Arc<T>> {
         let mut all = Vec::new();
-        for shard in &self.shards {
+        for Padded(shard) in &self.shards {
             all.extend(lock(shard).values().cloned());
         }
         all
     }
 
     fn shard(&self, pid: Pid) -> MutexGuard<'_, Shard<T>> {
-        lock(&self.shards[pid.number() as usize % SHARDS])
+        lock(&self.shards[pid.number() as usize % SHARDS].0)
     }
 
     /// Sends a signal and returns whether a live process received it.

@@ -9,8 +9,9 @@ use super::kind::{Code, EngineKind, Profile};
 use super::mappings::{self, Mappings};
 use super::pressure::{self, Pressure, Shortage};
 use super::{arena, memory, pages};
+use crate::tally::{self, Tally};
+use crossbeam_utils::CachePadded;
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
 /// The number of processes that use the `fast` profile, unless a profile was chosen. Any others use
@@ -66,51 +67,78 @@ pub enum Ceiling {
 #[derive(Debug)]
 pub(crate) struct Ceilings {
     profile: Option<Profile>,
-    counts: Arc<Counts>,
+    /// References to the counts, one for each part of the threads, so that workers do not contend
+    /// for one count of references.
+    counts: [CountsAnchor; tally::PARTS],
     /// The maximum number of processes of all kinds.
     slots: u32,
     pressure: Arc<Pressure>,
 }
 
+/// The counts of live processes, by kind.
 #[derive(Debug, Default)]
-struct Counts {
-    all: AtomicU32,
-    fast: AtomicU32,
-    components: [AtomicU32; 2],
+struct Counts(Tally<KINDS>);
+
+/// A reference to the counts with its own count of references, on its own cache lines.
+type CountsAnchor = Arc<CachePadded<Arc<Counts>>>;
+
+/// Processes of all kinds.
+const ALL: usize = 0;
+const FAST: usize = 1;
+/// Components that do not count fuel, followed by those that do.
+const COMPONENTS: usize = 2;
+const KINDS: usize = 4;
+
+/// Returns which count a kind of engine has to itself, its limit and the error for reaching it.
+/// Returns `None` if this kind does not have its own limit.
+fn own_limit(kind: EngineKind) -> Option<(usize, u32, Ceiling)> {
+    match kind {
+        EngineKind::Module(_, Profile::Fast) => {
+            Some((FAST, MAX_FAST, Ceiling::AddressSpace(MAX_FAST)))
+        }
+        EngineKind::Module(_, Profile::Dense) => None,
+        EngineKind::Component(code) => Some((
+            COMPONENTS + code as usize,
+            COMPONENT_SLOTS,
+            Ceiling::Components(COMPONENT_SLOTS),
+        )),
+    }
 }
 
 impl Counts {
-    /// Returns the current count, the limit and the error for reaching it. Returns `None` if this
-    /// kind does not have its own limit.
-    fn of(&self, kind: EngineKind) -> Option<(&AtomicU32, u32, Ceiling)> {
-        match kind {
-            EngineKind::Module(_, Profile::Fast) => {
-                Some((&self.fast, MAX_FAST, Ceiling::AddressSpace(MAX_FAST)))
-            }
-            EngineKind::Module(_, Profile::Dense) => None,
-            EngineKind::Component(code) => Some((
-                &self.components[code as usize],
-                COMPONENT_SLOTS,
-                Ceiling::Components(COMPONENT_SLOTS),
-            )),
+    /// Counts a process, unless a limit is reached.
+    fn take(&self, kind: EngineKind, slots: u32) -> Result<(), Ceiling> {
+        self.0
+            .take(ALL, 1, slots.into())
+            .map_err(|_| Ceiling::Slots(slots))?;
+        if let Some((own, most, ceiling)) = own_limit(kind)
+            && self.0.take(own, 1, most.into()).is_err()
+        {
+            self.0.give_back(ALL, 1);
+            return Err(ceiling);
         }
+        Ok(())
+    }
+
+    fn give_back(&self, kind: EngineKind) {
+        if let Some((own, ..)) = own_limit(kind) {
+            self.0.give_back(own, 1);
+        }
+        self.0.give_back(ALL, 1);
     }
 }
 
 /// Limited resources reserved for one process. Released on drop.
 #[derive(Debug)]
 pub(crate) struct Reservation {
-    counts: Arc<Counts>,
+    counts: CountsAnchor,
     kind: EngineKind,
     _mappings: Mappings,
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if let Some((count, ..)) = self.counts.of(self.kind) {
-            count.fetch_sub(1, Ordering::Relaxed);
-        }
-        self.counts.all.fetch_sub(1, Ordering::Relaxed);
+        self.counts.give_back(self.kind);
     }
 }
 
@@ -211,9 +239,10 @@ impl Ceilings {
         slots: Option<u32>,
         memory: Option<u64>,
     ) -> Ceilings {
+        let counts: Arc<Counts> = Arc::default();
         Ceilings {
             profile,
-            counts: Arc::default(),
+            counts: std::array::from_fn(|_| Arc::new(CachePadded::new(counts.clone()))),
             slots: slots.unwrap_or(u32::MAX),
             pressure: Arc::new(Pressure::new(memory)),
         }
@@ -226,9 +255,7 @@ impl Ceilings {
 
     /// Returns the profile for the next process.
     pub(super) fn profile_of_next(&self) -> Profile {
-        // Relaxed, here and below: the counters are independent and do not publish other data.
-        let is_room =
-            || self.counts.fast.load(Ordering::Relaxed) < FAST_BY_DEFAULT && *HAS_ADDRESS_SPACE;
+        let is_room = || self.fast_is_below(FAST_BY_DEFAULT) && *HAS_ADDRESS_SPACE;
         self.profile.unwrap_or_else(|| {
             if is_room() {
                 Profile::Fast
@@ -240,14 +267,33 @@ impl Ceilings {
 
     /// If the profile is about to change, returns the new one.
     pub(super) fn profile_of_many(&self) -> Option<Profile> {
-        let is_near = self.profile.is_none()
-            && self.counts.fast.load(Ordering::Relaxed) >= FAST_BY_DEFAULT / 2;
+        let is_near = self.profile.is_none() && !self.fast_is_below(FAST_BY_DEFAULT / 2);
         is_near.then_some(Profile::Dense)
+    }
+
+    /// Returns whether there are fewer than `most` processes with the `fast` profile.
+    fn fast_is_below(&self, most: u32) -> bool {
+        let counts = self.counts();
+        counts.used_at_most(FAST) < most.into() || counts.used(FAST) < most.into()
+    }
+
+    fn anchor(&self) -> &CountsAnchor {
+        &self.counts[tally::own_part()]
+    }
+
+    fn counts(&self) -> &Tally<KINDS> {
+        &self.anchor().0
+    }
+
+    /// Returns what is currently refused, for a spawn that is about to take its resources.
+    pub(super) fn shortage_at_spawn(&self) -> Shortage {
+        self.pressure
+            .shortage_at_spawn(self.counts().used_at_most(ALL))
     }
 
     /// Reserves the resources that a process with `memories` memories needs.
     pub(super) fn take(&self, kind: EngineKind, memories: u32) -> Result<Reservation, Ceiling> {
-        if self.pressure.shortage_at_spawn() == Shortage::Requests {
+        if self.pressure.shortage_when_read() == Shortage::Requests {
             return Err(Ceiling::Memory(self.pressure.left() >> 20));
         }
         if matches!(kind, EngineKind::Module(_, Profile::Fast))
@@ -258,15 +304,10 @@ impl Ceilings {
         }
         let mappings =
             Mappings::of(kind, memories).ok_or_else(|| Ceiling::Mappings(mappings::taken()))?;
-        mappings::take(&self.counts.all, 1, self.slots).ok_or(Ceiling::Slots(self.slots))?;
-        if let Some((count, most, ceiling)) = self.counts.of(kind)
-            && mappings::take(count, 1, most).is_none()
-        {
-            self.counts.all.fetch_sub(1, Ordering::Relaxed);
-            return Err(ceiling);
-        }
+        let counts = self.anchor();
+        counts.take(kind, self.slots)?;
         Ok(Reservation {
-            counts: self.counts.clone(),
+            counts: counts.clone(),
             kind,
             _mappings: mappings,
         })

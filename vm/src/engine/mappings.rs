@@ -2,8 +2,8 @@
 
 use super::arena;
 use super::kind::{EngineKind, Profile};
+use crate::tally::Tally;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The maximum number of pooled instances across all modules.
 pub(crate) const MAX_POOLED: u32 = 512;
@@ -12,21 +12,12 @@ pub(crate) const MAX_POOLED: u32 = 512;
 /// allocator, and pooled instances.
 const RESERVED_MAPPINGS: u32 = 1_200 + 2 * MAX_POOLED;
 
-/// Adds `count` to `taken` unless the sum would exceed `limit`.
-pub(super) fn take(taken: &AtomicU32, count: u32, limit: u32) -> Option<()> {
-    let more = |taken: u32| taken.checked_add(count).filter(|&sum| sum <= limit);
-    taken
-        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
-        .ok()
-        .map(drop)
-}
-
 /// Reserved kernel mappings. Released on drop.
 #[derive(Debug)]
 pub(crate) struct Mappings(u32);
 
 /// The total number of mappings reserved by all machines in this operating system process.
-static TAKEN: AtomicU32 = AtomicU32::new(0);
+static TAKEN: LazyLock<Tally<1>> = LazyLock::new(Tally::default);
 
 /// The total number of mappings available to all machines in this operating system process.
 static ALL: LazyLock<u32> = LazyLock::new(|| {
@@ -47,7 +38,7 @@ pub(super) fn all() -> u32 {
 
 /// Returns the number of reserved mappings.
 pub(super) fn taken() -> u32 {
-    TAKEN.load(Ordering::Relaxed)
+    u32::try_from(TAKEN.used(0)).unwrap_or(u32::MAX)
 }
 
 impl Mappings {
@@ -58,14 +49,14 @@ impl Mappings {
 
     /// Reserves `count` mappings, if enough are left.
     pub(crate) fn take(count: u32) -> Option<Mappings> {
-        take(&TAKEN, count, *ALL)?;
-        Some(Mappings(count))
+        let taken = TAKEN.take(0, count.into(), (*ALL).into());
+        taken.ok().map(|()| Mappings(count))
     }
 }
 
 impl Drop for Mappings {
     fn drop(&mut self) {
-        TAKEN.fetch_sub(self.0, Ordering::Relaxed);
+        TAKEN.give_back(0, self.0.into());
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -87,8 +87,9 @@ const MAX_RESERVE: u64 = 1 << 30;
 /// How long a reading stays valid.
 const FRESH: Duration = Duration::from_millis(20);
 
-/// The maximum number of spawns that use the same reading. A new process uses less than 64 KiB.
-const SPAWNS: u32 = 512;
+/// How many more processes may be alive than at the last reading. A new process uses less than 64
+/// KiB.
+const MORE_PROCESSES: u64 = 512;
 
 /// If all tasks in the control group spent at least this percentage of the last ten seconds waiting
 /// for memory, the level is raised by one.
@@ -102,7 +103,8 @@ pub(crate) struct Pressure {
     allowed: Option<u64>,
     /// The time of the last reading, in milliseconds since the first reading by any machine.
     read_at: AtomicU64,
-    spawns: AtomicU32,
+    /// The number of live processes at the last reading, or the lowest number since then.
+    alive: AtomicU64,
     left: AtomicU64,
     /// The current level's number.
     level: AtomicU8,
@@ -113,7 +115,7 @@ impl Pressure {
         Pressure {
             allowed,
             read_at: AtomicU64::new(u64::MAX),
-            spawns: AtomicU32::new(0),
+            alive: AtomicU64::new(0),
             left: AtomicU64::new(u64::MAX),
             level: AtomicU8::new(0),
         }
@@ -129,16 +131,25 @@ impl Pressure {
             self.read_at.store(now, Ordering::Relaxed);
             self.read();
         }
-        Shortage::ALL[usize::from(self.level.load(Ordering::Relaxed))]
+        self.shortage_when_read()
     }
 
-    /// Like [`Pressure::shortage`], but for a spawn, which itself uses memory.
-    pub(crate) fn shortage_at_spawn(&self) -> Shortage {
-        let spawns = self.spawns.fetch_add(1, Ordering::Relaxed);
-        if spawns.is_multiple_of(SPAWNS) {
+    /// Like [`Pressure::shortage`], but for a spawn, which itself uses memory. `alive` is the number
+    /// of live processes.
+    pub(crate) fn shortage_at_spawn(&self, alive: u64) -> Shortage {
+        let before = self.alive.load(Ordering::Relaxed);
+        if alive < before {
+            self.alive.store(alive, Ordering::Relaxed);
+        } else if alive >= before + MORE_PROCESSES {
+            self.alive.store(alive, Ordering::Relaxed);
             self.read_at.store(u64::MAX, Ordering::Relaxed);
         }
         self.shortage()
+    }
+
+    /// Returns what was refused when memory was last read.
+    pub(super) fn shortage_when_read(&self) -> Shortage {
+        Shortage::ALL[usize::from(self.level.load(Ordering::Relaxed))]
     }
 
     /// Returns how many bytes were left at the last reading.

@@ -5,6 +5,7 @@
 
 use super::descriptors::Descriptors;
 use super::limits::Limits;
+use crate::tally::Tally;
 use event_listener::{Event, EventListener};
 use lunatic_abi::{FUEL_PER_UNIT, Limit};
 use lunatic_process::{LimitReached, Purse};
@@ -16,6 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct Quota {
     limits: Limits,
     used: [AtomicU64; Limit::ALL.len()],
+    /// The amounts that every process changes, see [`often`].
+    often: Tally<2>,
     /// The fuel burned. Amounts of less than a unit accumulate here.
     fuel: AtomicU64,
     /// Notified when a socket or another descriptor is released, here or in any other environment
@@ -40,6 +43,7 @@ impl Quota {
         Quota {
             limits,
             used,
+            often: Tally::default(),
             fuel: AtomicU64::new(0),
             socket_freed,
             depth,
@@ -166,6 +170,14 @@ impl Quota {
 
     fn charge_here(&self, limit: Limit, amount: u64) -> Result<(), LimitReached> {
         let allowed = self.limits.get(limit);
+        if let Some(kind) = often(limit) {
+            let taken = self.often.take(kind, amount, allowed);
+            return taken.map_err(|used| LimitReached {
+                limit,
+                allowed,
+                wanted: Some(used.saturating_add(amount)),
+            });
+        }
         // Relaxed, here and below: each counter only has to be correct by itself.
         let counted =
             self.used[limit as usize].fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
@@ -194,6 +206,10 @@ impl Quota {
     }
 
     fn release_here(&self, limit: Limit, amount: u64) {
+        if let Some(kind) = often(limit) {
+            self.often.give_back(kind, amount);
+            return;
+        }
         let before = self.used[limit as usize].fetch_sub(amount, Ordering::Relaxed);
         debug_assert!(
             before >= amount,
@@ -238,7 +254,10 @@ impl Quota {
         if limit == Limit::TotalCompute {
             return self.fuel.load(Ordering::Relaxed) / FUEL_PER_UNIT;
         }
-        self.used[limit as usize].load(Ordering::Relaxed)
+        match often(limit) {
+            Some(kind) => self.often.used(kind),
+            None => self.used[limit as usize].load(Ordering::Relaxed),
+        }
     }
 
     /// Charges an amount until the returned permit is dropped.
@@ -253,6 +272,15 @@ impl Quota {
             limit,
             amount,
         })
+    }
+}
+
+/// Returns the position of a limit among those that every spawn and every death change.
+fn often(limit: Limit) -> Option<usize> {
+    match limit {
+        Limit::Processes => Some(0),
+        Limit::TotalMemory => Some(1),
+        _ => None,
     }
 }
 

@@ -68,11 +68,10 @@ impl Call<'_> {
         if calls.stacks.len() == depth {
             let environment = self.guest().environment();
             let kind = environment.kind_of_next();
-            let reservation = environment
-                .machine()
-                .engines
-                .take(kind, 0)
-                .map_err(Failure::trap)?;
+            let engines = &environment.machine().engines;
+            // `take` refuses if too little memory is left.
+            engines.shortage_at_spawn();
+            let reservation = engines.take(kind, 0).map_err(Failure::trap)?;
             self.guest().calls_back().stacks.push(reservation);
         }
         self.guest().calls_back().depth += 1;

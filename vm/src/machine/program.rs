@@ -8,6 +8,7 @@ use crate::environment::Config;
 use crate::metrics::{Metrics, Named};
 use crate::scheduler::Group;
 use crate::sqlite::Turns;
+use crossbeam_utils::CachePadded;
 use event_listener::{Event, listener};
 use lunatic_process::Pid;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -34,10 +35,9 @@ pub(crate) struct Program {
     /// The pid of the main process, or 0 if there is none. The program ends when its main process
     /// does.
     main: AtomicU64,
-    /// The number of live processes.
-    alive: AtomicU64,
-    /// The exclusive or of the pids of all live processes. If only one is left, this is its pid.
-    pids: AtomicU64,
+    /// Separate from the other fields, because every spawn and every death changes it, whereas the
+    /// others are mostly read.
+    members: CachePadded<Members>,
     /// The number of timers that have not fired.
     timers: AtomicU64,
     /// Notified when the last process has ended.
@@ -50,6 +50,15 @@ pub(crate) struct Program {
     metrics: OnceLock<Arc<Named>>,
 }
 
+/// A program's live processes.
+#[derive(Debug, Default)]
+struct Members {
+    /// Their number.
+    alive: AtomicU64,
+    /// The exclusive or of their pids. If only one is left, this is its pid.
+    pids: AtomicU64,
+}
+
 impl Program {
     pub(super) fn new(number: u64, config: &Config) -> Program {
         Program {
@@ -60,8 +69,7 @@ impl Program {
             is_left: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
             main: AtomicU64::new(0),
-            alive: AtomicU64::new(0),
-            pids: AtomicU64::new(0),
+            members: CachePadded::default(),
             timers: AtomicU64::new(0),
             empty: Event::new(),
             over: Event::new(),
@@ -86,8 +94,8 @@ impl Program {
     pub(super) fn joined(&self, pid: Pid) {
         // SeqCst, here and below, because the last process's own check in `is_alone` must not miss
         // a process that joined earlier.
-        self.pids.fetch_xor(pid.number(), Ordering::SeqCst);
-        self.alive.fetch_add(1, Ordering::SeqCst);
+        self.members.pids.fetch_xor(pid.number(), Ordering::SeqCst);
+        self.members.alive.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Makes a process that has not run yet the main process. The program ends when that process
@@ -116,8 +124,8 @@ impl Program {
 
     /// Removes a process from the count.
     pub(super) fn left(&self, pid: Pid) {
-        self.pids.fetch_xor(pid.number(), Ordering::SeqCst);
-        if self.alive.fetch_sub(1, Ordering::SeqCst) == 1 {
+        self.members.pids.fetch_xor(pid.number(), Ordering::SeqCst);
+        if self.members.alive.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.empty.notify(usize::MAX);
             self.note_end();
         }
@@ -145,14 +153,14 @@ impl Program {
         self.is_closed
             && !self.is_over()
             && !self.is_left.load(Ordering::SeqCst)
-            && self.alive.load(Ordering::SeqCst) == 1
+            && self.members.alive.load(Ordering::SeqCst) == 1
             && self.timers.load(Ordering::SeqCst) == 0
     }
 
     /// Returns the last process, if it is alone.
     pub(super) fn last(&self) -> Option<Pid> {
         self.is_alone()
-            .then(|| Pid::from_number(self.pids.load(Ordering::SeqCst)))
+            .then(|| Pid::from_number(self.members.pids.load(Ordering::SeqCst)))
     }
 
     /// Returns whether the program is about to end.
@@ -177,7 +185,7 @@ impl Program {
     }
 
     fn is_empty(&self) -> bool {
-        self.alive.load(Ordering::SeqCst) == 0
+        self.members.alive.load(Ordering::SeqCst) == 0
     }
 
     /// Waits until all processes have died.

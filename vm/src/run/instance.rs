@@ -22,12 +22,12 @@ use crate::engine::{Code, EngineKind, Image, MAX_POOLED, Memories, Moment, Writt
 use crate::guest::{Guest, MemoryShare, Setting};
 use crate::machine::Process;
 use crate::module::Module;
+use crate::tally::{PARTS, Tally, own_part};
 use crossbeam_utils::CachePadded;
 use lunatic_process::Exit;
 use std::fmt;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use wasmtime::{Func, Global, Memory, Store, TypedFunc, Val};
 
 /// A module instance and its store.
@@ -271,8 +271,6 @@ impl Callee {
 #[derive(Default)]
 pub(crate) struct InstancePool([CachePadded<Mutex<Vec<Pooled>>>; PARTS]);
 
-const PARTS: usize = 8;
-
 /// The maximum number of bytes that the host may hold for a pooled instance. These bytes do not
 /// count toward any limit.
 const MAX_POOLED_BYTES: u64 = 64 << 10;
@@ -287,21 +285,18 @@ struct Pooled {
 struct PoolSlot;
 
 /// The number of slots in use.
-static TAKEN: AtomicU32 = AtomicU32::new(0);
+static TAKEN: LazyLock<Tally<1>> = LazyLock::new(Tally::default);
 
 impl PoolSlot {
     fn take() -> Option<PoolSlot> {
-        let more = |taken: u32| (taken < MAX_POOLED).then_some(taken + 1);
-        TAKEN
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
-            .ok()
-            .map(|_| PoolSlot)
+        let taken = TAKEN.take(0, 1, MAX_POOLED.into());
+        taken.ok().map(|()| PoolSlot)
     }
 }
 
 impl Drop for PoolSlot {
     fn drop(&mut self) {
-        TAKEN.fetch_sub(1, Ordering::Relaxed);
+        TAKEN.give_back(0, 1);
     }
 }
 
@@ -347,15 +342,6 @@ impl InstancePool {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Returns the part that a thread uses first.
-fn own_part() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static OWN: usize = NEXT.fetch_add(1, Ordering::Relaxed) % PARTS;
-    }
-    OWN.with(|own| *own)
 }
 
 impl fmt::Debug for InstancePool {
