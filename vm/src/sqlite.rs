@@ -18,10 +18,10 @@ mod vfs;
 mod weight;
 mod work;
 
-pub(crate) use database::{Database, Location, MAX_LIST, MAX_SQL, Step};
+pub(crate) use database::{Database, Location, MAX_LIST, MAX_SQL, Permits, Step};
 pub(crate) use heap::Held;
 
-use crate::environment::{HostMemory, Permit};
+use crate::environment::HostMemory;
 use crate::pauses::Pauses;
 use crate::unblock::unblock;
 use async_channel::{Receiver, Sender};
@@ -189,16 +189,13 @@ pub(crate) struct Connection {
     failed: Option<SqlError>,
     /// Held until the database is closed.
     closing: Sender<Infallible>,
-    /// The permit for the descriptors that the database takes from its environment.
-    _descriptors: Option<Permit>,
 }
 
 impl Connection {
-    /// Opens a database. `descriptors` is the permit for its files.
+    /// Opens a database.
     pub(crate) async fn open(
         location: Location,
         account: &Account,
-        descriptors: Option<Permit>,
     ) -> Result<Connection, SqlError> {
         let control = Arc::new(Control::new());
         let turn = account.turns.0.acquire_arc().await;
@@ -225,7 +222,6 @@ impl Connection {
             turns: account.turns.clone(),
             failed: None,
             closing,
-            _descriptors: descriptors,
         })
     }
 

@@ -3,13 +3,13 @@
 //! A statement belongs to a connection and is dropped with it. SQLite's work counts toward the
 //! process's compute, if compute is counted.
 
-use crate::environment::{Access, Permit};
+use crate::environment::Access;
 use crate::guest::HostError;
 use crate::guest::call::{Out, Range};
 use crate::guest::kinds::{Buffer, Bytes, ConnectionId, Millis, OutU32, OutU64, StatementId, Text};
 use crate::guest::{Call, Failure};
 use crate::sqlite::{
-    Account, Connection, Held, Location, MAX_LIST, MAX_SQL, SqlError, Step, Values,
+    Account, Connection, Held, Location, MAX_LIST, MAX_SQL, Permits, SqlError, Step, Values,
 };
 use lunatic_abi::sqlite::write_error;
 use lunatic_abi::{Errno, Limit};
@@ -130,30 +130,26 @@ pub(super) async fn open(
     let out = call.out(connection)?;
     let path = call.short_text(path, MAX_PATH)?;
     let result = match prepare_to_open(call, &path) {
-        Ok((database, account, descriptors)) => {
-            match Connection::open(database, &account, descriptors).await {
-                Ok(connection) => Ok(call.guest().handles().connections.insert(connection)),
-                Err(error) => Err(HostError::new(
-                    errno(&error),
-                    format!("`{}`: {error}", lunatic_process::printable(&path)),
-                )),
-            }
-        }
+        Ok((database, account)) => match Connection::open(database, &account).await {
+            Ok(connection) => Ok(call.guest().handles().connections.insert(connection)),
+            Err(error) => Err(HostError::new(
+                errno(&error),
+                format!("`{}`: {error}", lunatic_process::printable(&path)),
+            )),
+        },
         Err(error) => Err(error),
     };
     call.answer(out, result)
         .map(|code| code.unsigned_abs().into())
 }
 
-/// The number of descriptors that a database uses: for its file, its journal and its directory.
-const DESCRIPTORS: u64 = 3;
+/// The number of descriptors that a database uses in addition to the one for its file: for its
+/// journal and its directory.
+const OTHER_DESCRIPTORS: u64 = 2;
 
-/// Returns a database's location, the account to charge for SQLite's memory, and the database's
-/// share of the environment's descriptors.
-fn prepare_to_open(
-    call: &mut Call<'_>,
-    path: &str,
-) -> Result<(Location, Account, Option<Permit>), HostError> {
+/// Returns a database's location, with its share of the environment's descriptors, and the account
+/// to charge for SQLite's memory.
+fn prepare_to_open(call: &mut Call<'_>, path: &str) -> Result<(Location, Account), HostError> {
     let guest = call.guest();
     let (held, allowed) = (
         guest.handles().connections.len() as u64,
@@ -181,22 +177,23 @@ fn prepare_to_open(
                     HostError::new(Errno::PermissionDenied, sentence)
                 })?;
             let is_writable = file.access == Access::Write;
+            let permit = |descriptors| {
+                let quota = guest.domain().quota();
+                let permit = quota.permit(Limit::Descriptors, descriptors);
+                permit.map_err(|reached| HostError::new(Errno::LimitReached, reached))
+            };
             Location::File {
                 directory: file.directory,
                 path: file.path,
                 is_writable,
+                permits: Permits {
+                    file: permit(1)?,
+                    others: permit(OTHER_DESCRIPTORS)?,
+                },
             }
         }
     };
-    let descriptors = match place {
-        Location::Memory => None,
-        Location::File { .. } => {
-            let quota = guest.domain().quota();
-            let permit = quota.permit(Limit::Descriptors, DESCRIPTORS);
-            Some(permit.map_err(|reached| HostError::new(Errno::LimitReached, reached))?)
-        }
-    };
-    Ok((place, guest.databases(), descriptors))
+    Ok((place, guest.databases()))
 }
 
 pub(super) async fn execute(

@@ -10,6 +10,11 @@ use std::sync::{Mutex, PoisonError};
 /// How many SQLite VM instructions run between checks for whether to stop.
 pub(super) const CHECK_INTERVAL: u64 = 100;
 
+/// How many steps SQLite's planner takes between checks for whether to stop. A step can compare
+/// every condition with an expression of an index, which takes about 15 ms if the expressions fill
+/// an SQL string of the maximum length.
+pub(super) const PLANNER_CHECK_INTERVAL: u64 = 4;
+
 /// The CPU time that is charged as one instruction, and the minimum CPU time between two checks
 /// that leads to a charge. Both are in nanoseconds. A hundred ordinary instructions take far less
 /// than this minimum, so their charge is always the same.
@@ -18,6 +23,18 @@ const LONG_TIME: u64 = 500_000;
 
 /// The maximum number of SQL function calls in one statement.
 pub(super) const MAX_FUNCTION_CALLS: u32 = 10_000;
+
+/// The maximum number of conditions in one of a statement's clauses, which must be a power of two.
+/// SQLite's planner compares every condition with every other one, for up to 11 columns that are
+/// equal to each other, and checks only rarely whether to stop. With this number of conditions, the
+/// longest time between two checks was 30 ms.
+pub(super) const MAX_CONDITIONS: u64 = 2_048;
+
+/// Returns the size of the array in which SQLite's planner keeps this number of conditions, in
+/// bytes. It consists of a `WhereMemBlock` followed by `WhereTerm`s, and doubles when it is full.
+const fn size_of_conditions(count: u64) -> u64 {
+    16 + count * (40 + 2 * size_of::<usize>() as u64)
+}
 
 #[derive(Debug)]
 pub(super) struct Control {
@@ -40,6 +57,9 @@ pub(super) struct Control {
     is_like_case_sensitive: AtomicBool,
     /// The number of function calls in the statement being prepared.
     functions: AtomicU32,
+    /// Whether the statement being prepared may have a clause with the maximum number of
+    /// conditions.
+    has_full_clause: AtomicBool,
     /// Whether the statement being prepared reads `json_tree`.
     reads_json_tree: AtomicBool,
     /// The statement that is being stepped, or null.
@@ -60,6 +80,7 @@ impl Control {
             busy_timeout: AtomicU64::new(0),
             is_like_case_sensitive: AtomicBool::new(false),
             functions: AtomicU32::new(0),
+            has_full_clause: AtomicBool::new(false),
             reads_json_tree: AtomicBool::new(false),
             stepped: AtomicPtr::new(ptr::null_mut()),
             is_outdated: AtomicBool::new(false),
@@ -105,8 +126,8 @@ impl Control {
     }
 
     /// Charges for the instructions between two checks. Returns true if the call has to stop.
-    pub(super) fn check(&self) -> bool {
-        self.charge(CHECK_INTERVAL) || self.charge_time()
+    pub(super) fn check(&self, interval: u64) -> bool {
+        self.charge(interval) || self.charge_time()
     }
 
     /// Starts measuring the thread's CPU time.
@@ -166,6 +187,7 @@ impl Control {
     pub(super) fn begin_statement(&self) {
         self.take_refusal();
         self.functions.store(0, Ordering::Relaxed);
+        self.has_full_clause.store(false, Ordering::Relaxed);
         self.reads_json_tree.store(false, Ordering::Relaxed);
     }
 
@@ -200,6 +222,27 @@ impl Control {
         self.functions.fetch_add(1, Ordering::Relaxed) < MAX_FUNCTION_CALLS
     }
 
+    /// Checks the size of an allocation that SQLite makes while it prepares a statement. Returns
+    /// false if SQLite wants to add more conditions to a clause that has the maximum number.
+    ///
+    /// Conditions also come from views, joins and row values, so they cannot be counted in the
+    /// statement's text, and SQLite reports nothing else about them before it plans the statement.
+    /// Another allocation can have the same size, but hardly both sizes in the same statement.
+    pub(super) fn allows_conditions(&self, size: u64) -> bool {
+        if size == size_of_conditions(MAX_CONDITIONS) {
+            self.has_full_clause.store(true, Ordering::Relaxed);
+        }
+        if size != size_of_conditions(2 * MAX_CONDITIONS)
+            || !self.has_full_clause.load(Ordering::Relaxed)
+        {
+            return true;
+        }
+        self.refuse(format!(
+            "a clause can have at most {MAX_CONDITIONS} conditions, and a comparison of two columns counts twice; use `IN` or split the statement"
+        ));
+        false
+    }
+
     pub(super) fn note_json_tree(&self) {
         self.reads_json_tree.store(true, Ordering::Relaxed);
     }
@@ -225,4 +268,36 @@ fn thread_time() -> u64 {
 #[cfg(not(unix))]
 fn thread_time() -> u64 {
     0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_array_that_has_doubled_is_a_clause_with_too_many_conditions() {
+        let (full, double) = (
+            size_of_conditions(MAX_CONDITIONS),
+            size_of_conditions(2 * MAX_CONDITIONS),
+        );
+        for (sizes, is_allowed) in [
+            (&[double][..], true),
+            (&[full, full, double + 8], true),
+            (&[double, full], true),
+            (&[full, 64, double], false),
+        ] {
+            let control = Control::new();
+            control.begin_statement();
+            let allowed = sizes.iter().all(|size| control.allows_conditions(*size));
+            assert_eq!(allowed, is_allowed, "{sizes:?}");
+            assert_eq!(control.take_refusal().is_none(), is_allowed, "{sizes:?}");
+        }
+        let control = Control::new();
+        assert!(control.allows_conditions(full));
+        control.begin_statement();
+        assert!(
+            control.allows_conditions(double),
+            "the first array belonged to another statement"
+        );
+    }
 }

@@ -6,12 +6,13 @@
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
-use super::control::{CHECK_INTERVAL, Control};
+use super::control::{CHECK_INTERVAL, Control, PLANNER_CHECK_INTERVAL};
 use super::heap::{Heap, Held};
 use super::parameters::Parameters;
 use super::weight::{self, Weight};
 use super::work::{Phase, Work};
 use super::{SqlError, functions, rules, vfs};
+use crate::environment::Permit;
 use lunatic_abi::sqlite::{Key, List, Value, write_length, write_text, write_value};
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::AuthContext;
@@ -19,7 +20,7 @@ use rusqlite::limits::Limit;
 use rusqlite::{OpenFlags, ffi};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fs::File;
 use std::path::PathBuf;
 use std::ptr::NonNull;
@@ -79,7 +80,19 @@ pub(crate) enum Location {
         path: PathBuf,
         /// Whether the directory may be changed.
         is_writable: bool,
+        permits: Permits,
     },
+}
+
+/// The permits for the descriptors that a database in a file takes from its environment.
+#[derive(Debug)]
+pub(crate) struct Permits {
+    /// For the file. As long as any connection of this process has a lock on the file, SQLite keeps
+    /// the descriptors of closed connections open, because closing them would release the lock. The
+    /// permit is held until SQLite has closed the descriptor.
+    pub(crate) file: Permit,
+    /// For the directory and the journal, which are closed with the connection.
+    pub(crate) others: Permit,
 }
 
 /// The encoded size of a length in a list, and the maximum encoded size of a value's header or of a
@@ -119,7 +132,8 @@ struct Inner {
     /// closed.
     statements: BTreeMap<u64, Statement>,
     connection: rusqlite::Connection,
-    _directory: Option<File>,
+    /// The directory, and the permit for it and for the journal.
+    _directory: Option<(File, Permit)>,
 }
 
 /// A prepared statement.
@@ -174,13 +188,19 @@ impl Database {
         control: &Arc<Control>,
         heap: &Arc<Heap>,
     ) -> Result<Database, SqlError> {
-        let (path, is_writable, directory) = match location {
-            Location::Memory => (PathBuf::from(":memory:"), true, None),
+        let (path, is_writable, directory, permit) = match location {
+            Location::Memory => (PathBuf::from(":memory:"), true, None, None),
             Location::File {
                 directory,
                 path,
                 is_writable,
-            } => (path, is_writable, Some(directory)),
+                permits: Permits { file, others },
+            } => (
+                path,
+                is_writable,
+                Some((directory, others)),
+                Some(Arc::new(file)),
+            ),
         };
         let work = Arc::new(Work {
             heap: heap.clone(),
@@ -188,6 +208,7 @@ impl Database {
             file: directory
                 .as_ref()
                 .and_then(|_| CString::new(path.as_os_str().as_encoded_bytes()).ok()),
+            permit,
         });
         work.clone().enter(Phase::Running, || {
             let access = match is_writable {
@@ -245,12 +266,32 @@ impl Database {
         functions::replace_slow_ones(connection).map_err(|code| {
             SqlError::new(code, "SQLite did not accept the replacement functions")
         })?;
-        let watched = control.clone();
-        connection.progress_handler(CHECK_INTERVAL as c_int, Some(move || watched.check()))?;
         connection.authorizer(Some(move |context: AuthContext<'_>| {
             rules::authorize(&control, &context)
         }))?;
+        self.check_often::<CHECK_INTERVAL>();
         Ok(())
+    }
+
+    /// Makes SQLite check every `INTERVAL` instructions, or steps of the planner, whether it has to
+    /// stop.
+    fn check_often<const INTERVAL: u64>(&mut self) {
+        unsafe extern "C" fn check<const INTERVAL: u64>(control: *mut c_void) -> c_int {
+            // SAFETY: `check_often` passes this address, and the control outlives the connection.
+            let control = unsafe { &*control.cast::<Control>() };
+            c_int::from(control.check(INTERVAL))
+        }
+        let control = Arc::as_ptr(&self.work.control).cast_mut().cast();
+        // SAFETY: the connection is open. The control is a part of `work`, which is dropped after
+        // the connection.
+        unsafe {
+            ffi::sqlite3_progress_handler(
+                self.inner_mut().connection.handle(),
+                INTERVAL as c_int,
+                Some(check::<INTERVAL>),
+                control,
+            );
+        }
     }
 
     /// Runs `work` on behalf of the process that owns the database.
@@ -327,6 +368,7 @@ impl Database {
         // discarded.
         self.work.control.begin_statement();
         let (mut raw, mut tail) = (std::ptr::null_mut(), std::ptr::null());
+        self.check_often::<PLANNER_CHECK_INTERVAL>();
         let code = self.enter(Phase::Preparing, |database| {
             // SAFETY: the connection is open, and the text, including its NUL byte, has the length
             // that is passed, so SQLite does not copy it. SQLite sets `tail` to an address in the
@@ -337,6 +379,7 @@ impl Database {
                 ffi::sqlite3_prepare_v3(connection, text, length, 0, &raw mut raw, &raw mut tail)
             }
         });
+        self.check_often::<CHECK_INTERVAL>();
         let mut statement = NonNull::new(raw).map(|raw| Statement {
             raw,
             longest: MAX_LENGTH,
@@ -672,12 +715,15 @@ impl Database {
     fn error(&self, code: c_int) -> SqlError {
         // SAFETY: the connection is open. The message is NUL-terminated and is copied immediately.
         let message = unsafe { text_of(ffi::sqlite3_errmsg(self.inner().connection.handle())) };
+        let refusal = self.work.control.take_refusal();
+        let code = match code {
+            // The memory was refused because the statement has too many conditions.
+            ffi::SQLITE_NOMEM if refusal.is_some() => ffi::SQLITE_TOOBIG,
+            code => code,
+        };
         SqlError {
             code,
-            message: self
-                .work
-                .control
-                .take_refusal()
+            message: refusal
                 .or(message)
                 .unwrap_or_else(|| ffi::code_to_str(code).to_string()),
         }

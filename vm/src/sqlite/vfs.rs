@@ -1,23 +1,32 @@
 //! Restricts how SQLite accesses files. It can access only the opened database's files, and never
 //! through memory that is shared with a file.
 //!
-//! SQLite's own VFS is used, with six changes. A name is used verbatim, without being resolved, so
-//! that all of a database's files are found through the open directory that [`super::Database`]
+//! SQLite's own VFS is used, with seven changes. A name is used verbatim, without being resolved,
+//! so that all of a database's files are found through the open directory that [`super::Database`]
 //! puts into the name. Any other name is rejected. One example is the name of a super-journal, for
 //! which a forged journal can give any path. A file without a name is rejected too, so that data
 //! that does not fit in memory is not written elsewhere. Only regular files are opened, because a
-//! FIFO would block the thread. Page reads are charged for, and fail once the call has to stop. If
-//! the directory is read-only, nothing is opened for writing or removed. Database files have no
-//! shared memory, because the write-ahead log and `mmap_size` would map files into this process,
-//! and a guest that truncated such a file would crash the machine. Databases therefore use a
-//! rollback journal, and a database with a write-ahead log cannot be opened.
+//! FIFO would block the thread. A descriptor counts toward its environment's limit until it is
+//! closed, which can be long after its connection: while any connection of this process has a lock
+//! on a file, SQLite closes none of the file's descriptors. Page reads are charged for, and fail
+//! once the call has to stop. If the directory is read-only, nothing is opened for writing or
+//! removed. Database files have no shared memory, because the write-ahead log and `mmap_size` would
+//! map files into this process, and a guest that truncated such a file would crash the machine.
+//! Databases therefore use a rollback journal, and a database with a write-ahead log cannot be
+//! opened.
 
 #![expect(unsafe_code, reason = "listed in vm/README.md")]
 
 use super::work;
+#[cfg(unix)]
+use crate::environment::Permit;
 use rusqlite::ffi;
+#[cfg(unix)]
+use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
+#[cfg(unix)]
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The names of the two VFSs. The first can change files; the second can only read them.
 const WRITING: &CStr = c"lunatic";
@@ -50,7 +59,7 @@ fn register(name: &'static CStr, open: Open, delete: Delete) -> Result<(), c_int
         if own.is_null() {
             return Err(ffi::SQLITE_ERROR);
         }
-        open_regular_files_only(own)?;
+        replace_system_calls(own)?;
         let changed = Box::leak(Box::new(*own));
         changed.pNext = std::ptr::null_mut();
         changed.zName = name.as_ptr();
@@ -65,31 +74,56 @@ fn register(name: &'static CStr, open: Open, delete: Delete) -> Result<(), c_int
     }
 }
 
-/// Replaces the function that SQLite's own VFS uses to open files.
+/// Replaces the functions that SQLite's own VFS uses to open and close files.
 ///
 /// # Safety
 ///
 /// The VFS must be SQLite's own.
 #[cfg(unix)]
-unsafe fn open_regular_files_only(own: *mut ffi::sqlite3_vfs) -> Result<(), c_int> {
+unsafe fn replace_system_calls(own: *mut ffi::sqlite3_vfs) -> Result<(), c_int> {
     type SystemCall = unsafe extern "C" fn();
     type Open = unsafe extern "C" fn(*const c_char, c_int, c_int) -> c_int;
-    // SAFETY: the caller guarantees that the VFS is SQLite's own. SQLite calls this function with
-    // the parameters of its own function, which are those of `Open`. All functions are passed with
-    // the same pointer type here.
+    type Close = unsafe extern "C" fn(c_int) -> c_int;
+    // SAFETY: the caller guarantees that the VFS is SQLite's own. SQLite calls these functions with
+    // the parameters of its own functions, which are those of `Open` and `Close`. All functions are
+    // passed with the same pointer type here.
     unsafe {
         let set = (*own).xSetSystemCall.ok_or(ffi::SQLITE_ERROR)?;
         let open = std::mem::transmute::<Open, SystemCall>(open_regular_file);
-        match set(own, c"open".as_ptr(), Some(open)) {
-            ffi::SQLITE_OK => Ok(()),
-            code => Err(code),
+        let close = std::mem::transmute::<Close, SystemCall>(close_file);
+        for (name, call) in [(c"open", open), (c"close", close)] {
+            match set(own, name.as_ptr(), Some(call)) {
+                ffi::SQLITE_OK => {}
+                code => return Err(code),
+            }
         }
     }
+    Ok(())
 }
 
 #[cfg(not(unix))]
-unsafe fn open_regular_files_only(_: *mut ffi::sqlite3_vfs) -> Result<(), c_int> {
+unsafe fn replace_system_calls(_: *mut ffi::sqlite3_vfs) -> Result<(), c_int> {
     Ok(())
+}
+
+/// The permits for the descriptors that are open on behalf of guests. Each descriptor holds the
+/// permit of the connection for which it was opened. If SQLite gives a descriptor that it kept open
+/// to a new connection, the descriptor still holds the first connection's permit, and the new
+/// connection holds its own.
+#[cfg(unix)]
+static OPEN: Mutex<BTreeMap<c_int, Arc<Permit>>> = Mutex::new(BTreeMap::new());
+
+/// Closes a descriptor like `close`, and then releases its permit.
+#[cfg(unix)]
+unsafe extern "C" fn close_file(descriptor: c_int) -> c_int {
+    // The entry is removed first, because another thread can get the same number as soon as the
+    // descriptor is closed.
+    let _permit = OPEN
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .remove(&descriptor);
+    // SAFETY: SQLite passes a descriptor of its own, as it would to `close`.
+    unsafe { libc::close(descriptor) }
 }
 
 /// Opens a file like `open`. On behalf of a guest, only a regular file or a directory is opened.
@@ -109,6 +143,10 @@ unsafe extern "C" fn open_regular_file(name: *const c_char, flags: c_int, mode: 
             return descriptor;
         }
         if matches!(about.st_mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFDIR) {
+            if let Some(permit) = work::permit() {
+                let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+                open.insert(descriptor, permit);
+            }
             return descriptor;
         }
         libc::close(descriptor);

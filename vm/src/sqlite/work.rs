@@ -7,6 +7,7 @@
 
 use super::control::Control;
 use super::heap::Heap;
+use crate::environment::Permit;
 use std::cell::RefCell;
 use std::ffi::CString;
 use std::sync::Arc;
@@ -41,6 +42,9 @@ pub(super) struct Work {
     /// The name of the database's file, which is a prefix of the names of its other files. `None`
     /// for an in-memory database.
     pub(super) file: Option<CString>,
+    /// The permit for the descriptor of the database's file. SQLite can keep the descriptor open
+    /// for longer than the connection.
+    pub(super) permit: Option<Arc<Permit>>,
 }
 
 thread_local! {
@@ -99,7 +103,9 @@ pub(super) fn allocate(size: u64, growth: u64) -> bool {
                     && size <= MAX_ESSENTIAL
                     && work.control.overdraw(size) <= MAX_OVERDRAFT
             };
-            (work.spend(*phase, size) || is_essential()) && work.heap.take(growth)
+            (work.spend(*phase, size) || is_essential())
+                && (*phase != Phase::Preparing || work.control.allows_conditions(size))
+                && work.heap.take(growth)
         })
     })
     .unwrap_or(true)
@@ -117,6 +123,11 @@ pub(super) fn release(size: u64) {
 /// Returns whether the thread is working for a process.
 pub(super) fn is_current() -> bool {
     with_current(|current| current.is_some()).unwrap_or(false)
+}
+
+/// Returns the permit for the descriptor of the current database's file.
+pub(super) fn permit() -> Option<Arc<Permit>> {
+    with_current(|current| current.and_then(|(work, _)| work.permit.clone())).flatten()
 }
 
 /// Returns whether the current call may access the file `name`, which must be the database's own

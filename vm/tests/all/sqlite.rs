@@ -1842,6 +1842,141 @@ fn the_number_of_connections_and_statements_is_limited() {
     );
 }
 
+#[test]
+fn a_descriptor_that_sqlite_keeps_open_counts_until_it_is_closed() {
+    let (lab, directory) = (Lab::new(), temporary());
+    let environment = lab.environment_with(|config| {
+        grant(config, directory.path(), Access::Write);
+        config.limit(Limit::Descriptors, 12);
+    });
+    let client = Client::new(&lab, &environment);
+    let used = || environment.used(Limit::Descriptors);
+    // While a connection has a lock on its file, SQLite does not close the file's other
+    // descriptors.
+    let mut holders = Vec::new();
+    let error = loop {
+        let path = format!("{}.db", holders.len());
+        let holder = client.opened(&path);
+        holders.push(holder);
+        client
+            .execute_all(holder, "BEGIN EXCLUSIVE")
+            .expect("nothing else uses the file");
+        match client.open(&path) {
+            Ok(other) => client.do_call("drop_connection", vec![Val::I64(other)]),
+            Err(error) => break error,
+        };
+    };
+    assert!(error.contains("12"), "{error}");
+    assert_eq!(holders.len(), 3);
+    assert_eq!(used(), 3 * 3 + 2, "three databases, and two descriptors");
+    // The descriptor is given to the next connection to the file, and counts only once.
+    client.do_call("drop_connection", vec![Val::I64(holders[2])]);
+    let other = client.opened("0.db");
+    assert_eq!(used(), 2 * 3 + 2 + 3);
+    client.do_call("drop_connection", vec![Val::I64(other)]);
+    assert_eq!(used(), 2 * 3 + 2);
+    client
+        .execute_all(holders[0], "COMMIT")
+        .expect("the transaction is open");
+    assert_eq!(used(), 2 * 3 + 1, "the lock has been released");
+    client.process.kill();
+    lab.exit(&client.process);
+    assert_eq!(used(), 0);
+}
+
+#[test]
+fn a_database_that_cannot_be_opened_holds_no_descriptors() {
+    let (lab, directory) = (Lab::new(), temporary());
+    fs::create_dir(directory.path().join("directory.db")).expect("the test owns the directory");
+    let environment = lab.environment_with(|config| {
+        grant(config, directory.path(), Access::Write);
+    });
+    let client = Client::new(&lab, &environment);
+    client
+        .open("directory.db")
+        .expect_err("a directory is not a database");
+    assert_eq!(environment.used(Limit::Descriptors), 0);
+    client.opened("app.db");
+    assert_eq!(environment.used(Limit::Descriptors), 3);
+}
+
+/// Repeats a condition. The repetitions are combined in pairs, because long chains are too deep for
+/// SQLite.
+fn repeated(condition: &str, operator: &str, count: usize) -> String {
+    let mut conditions = vec![condition.to_string(); count];
+    while conditions.len() > 1 {
+        conditions = conditions
+            .chunks(2)
+            .map(|pair| format!("({})", pair.join(&format!(" {operator} "))))
+            .collect();
+    }
+    conditions.concat()
+}
+
+#[test]
+fn a_clause_with_too_many_conditions_is_refused_before_it_is_planned() {
+    let lab = Lab::new();
+    let client = Client::new(&lab, &lab.environment());
+    let connection = client.opened(":memory:");
+    client
+        .execute_all(
+            connection,
+            "CREATE TABLE t (a, b, c); INSERT INTO t VALUES (1, 1, 1)",
+        )
+        .expect("the SQL is valid");
+    let check = |condition: &str, operator: &str, most: usize, from: &str| {
+        let of = |count| {
+            let conditions = repeated(condition, operator, count);
+            format!("SELECT count(*) FROM {from} WHERE {conditions}")
+        };
+        client.value(connection, &of(most));
+        let (failed, sentence) = client
+            .prepare(connection, &of(most + 1))
+            .expect_err("the clause has one condition too many");
+        assert_eq!(failed, code::TOOBIG, "{condition}: {sentence}");
+        assert!(sentence.contains("at most 2048 conditions"), "{sentence}");
+    };
+    check("a = b", "AND", 1_024, "t");
+    check("a > 1", "AND", 2_048, "t");
+    check("a > 1", "OR", 2_048, "t");
+    // The columns of a subquery are not reported to the authorizer.
+    check("a = b", "AND", 1_024, "(SELECT a, b FROM t LIMIT 5)");
+}
+
+#[test]
+fn ordinary_large_statements_are_not_refused() {
+    let lab = Lab::new();
+    let client = Client::new(&lab, &lab.environment());
+    let connection = client.opened(":memory:");
+    let columns: Vec<String> = (0..200).map(|number| format!("c{number}")).collect();
+    let columns = columns.join(", ");
+    client
+        .execute_all(
+            connection,
+            &format!("CREATE TABLE t (a, b, c); CREATE TABLE wide ({columns})"),
+        )
+        .expect("the SQL is valid");
+    let numbers: Vec<String> = (0..1_000).map(|number| number.to_string()).collect();
+    let numbers = numbers.join(", ");
+    // SQLite copies this text to an allocation that has the size of an array with too many
+    // conditions.
+    let long = format!("SELECT '{}'", "x".repeat(229_380));
+    for sql in [
+        format!("SELECT a FROM t WHERE a IN ({numbers}) AND b NOT IN ({numbers})"),
+        format!("INSERT INTO t VALUES {}", ["(?, ?, ?)"; 500].join(", ")),
+        format!("SELECT {columns} FROM wide"),
+        format!(
+            "SELECT a FROM t WHERE {}",
+            ["(a = ? AND b = ?)"; 150].join(" OR ")
+        ),
+        long,
+    ] {
+        client
+            .prepare(connection, &sql)
+            .unwrap_or_else(|error| panic!("{}: {error:?}", &sql[..40]));
+    }
+}
+
 /// Opens a database, prepares a statement and calls `read_row`, which calls the allocator.
 fn ask_for_room(lab: &Lab, allocate: &str) -> Exit {
     let client = Client::of(lab, &lab.environment(), allocate);
