@@ -13,7 +13,7 @@ use crate::failure::{Failure, Outcome, not_started, tell};
 use crate::{status, stdout};
 use ending::Ending;
 use failures::Failures;
-use lunatic_vm::{Cache, CompileLimits, Exit, Process, Profile, Vm, VmBuilder};
+use lunatic_vm::{Cache, CompileLimits, Exit, Process, Profile, SpawnError, Vm, VmBuilder};
 use outline::Outline;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -130,7 +130,7 @@ fn begin(run: &Run, is_test: impl Fn(&[String]) -> bool) -> Outcome {
     };
     let main = environment
         .spawn_main(&module, program::ENTRY, &[])
-        .map_err(not_started)?;
+        .map_err(|error| not_spawned(path, &error))?;
     failures.report(main.pid());
     let (ending, written) = vm.block_on(async {
         let ending = ending::wait(&environment, &main, bounds).await;
@@ -146,6 +146,19 @@ fn begin(run: &Run, is_test: impl Fn(&[String]) -> bool) -> Outcome {
     // it would.
     std::mem::forget(vm);
     Ok(status)
+}
+
+/// Returns the failure to report when the main process could not be spawned.
+fn not_spawned(path: &Path, error: &SpawnError) -> Failure {
+    let failure = not_started(format!("`{}` cannot be run: {error}", path.display()));
+    let hint = match error {
+        SpawnError::Limit(reached) => report::flag_for(reached.limit),
+        _ => None,
+    };
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
 }
 
 /// The hint for a program that failed because WASI does not support an operation.

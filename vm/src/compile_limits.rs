@@ -4,11 +4,12 @@
 //! module estimates both in one pass over the bytes, without compiling anything. The caller is
 //! responsible for limiting how much is compiled concurrently and how long to wait for a result.
 
-use crate::module::{ModuleError, Requirements, binary};
+use crate::module::{ModuleError, Requirements, binary, copied_data};
 use std::ops::Range;
-use wasmparser::{Parser, Payload, TypeSectionReader};
+use wasmparser::{Encoding, Parser, Payload, TypeSectionReader};
 
 mod shape;
+mod startup;
 
 /// Limits on the contents of a module or component to be compiled. For a component, contents are
 /// summed over all of its modules.
@@ -34,7 +35,8 @@ pub struct CompileLimits {
     /// The size of a single function body, in bytes.
     pub function_size: u64,
     /// The estimated time to compile a single function, in microseconds on one core. This also
-    /// limits memory, because a second of compilation can use 300 MiB.
+    /// limits memory, because a second of compilation can use 300 MiB. The initial values of a
+    /// module's globals, tables and memory count as one more function.
     pub function_work: u64,
     /// The estimated time to compile all functions, in microseconds on one core. A Python
     /// interpreter takes about 30 seconds. The limit is lower for a small module: twice the limit
@@ -44,6 +46,14 @@ pub struct CompileLimits {
     pub types: u64,
     /// The number of data and element segments.
     pub segments: u64,
+    /// The number of elements and globals that are computed whenever a process starts. The functions
+    /// that compilers put into a table at a fixed position do not count, and neither do globals that
+    /// are numbers: they are known beforehand. Not limited for a component.
+    pub elements: u64,
+    /// The number of bytes of data that are copied into memory whenever a process starts. Data at
+    /// fixed positions in a module's only memory is mapped instead, unless it is spread over
+    /// hundreds of megabytes. Not limited for a component.
+    pub data: u64,
     /// The number of imports, exports, globals, aliases and similar items.
     pub items: u64,
     /// The number of instances that a component creates from its parts.
@@ -60,6 +70,8 @@ impl Default for CompileLimits {
             work: 120_000_000,
             types: 20_000,
             segments: 20_000,
+            elements: 10_000,
+            data: 1 << 20,
             items: 200_000,
             instances: 200,
         }
@@ -80,8 +92,14 @@ struct Counted {
     types: u64,
     segments: u64,
     items: u64,
+    /// Whether the bytes are a component.
+    is_component: bool,
+    /// The offset of the last data section.
+    data: usize,
     /// The module being read.
     module: shape::Module,
+    /// The initial values of the module being read.
+    startup: startup::Startup,
 }
 
 impl CompileLimits {
@@ -98,7 +116,11 @@ impl CompileLimits {
     pub fn check(&self, bytes: &[u8]) -> Result<(), ModuleError> {
         self.check_size(bytes.len())?;
         let bytes = binary(bytes)?;
-        self.count_all(&bytes)?;
+        let counted = self.count_all(&bytes)?;
+        if !counted.is_component {
+            let what = "bytes of data to copy whenever a process starts";
+            within(what, copied_data(&bytes), self.data, counted.data)?;
+        }
         let instances = Requirements::of_component(&bytes)?.instances;
         within("instances", instances, self.instances, 0)
     }
@@ -127,7 +149,11 @@ impl CompileLimits {
 
     fn count(&self, counted: &mut Counted, payload: Payload<'_>) -> Result<(), ModuleError> {
         match payload {
-            Payload::Version { .. } => counted.module = shape::Module::default(),
+            Payload::Version { encoding, .. } => {
+                counted.is_component |= encoding == Encoding::Component;
+                counted.module = shape::Module::default();
+                counted.startup = startup::Startup::default();
+            }
             Payload::TypeSection(types) => self.count_types(counted, types)?,
             Payload::CodeSectionStart { count, range, .. } => {
                 counted.functions += u64::from(count);
@@ -167,12 +193,40 @@ impl CompileLimits {
                 };
                 *count += u64::from(items);
                 within(what, *count, allowed, range.start)?;
+                if let Payload::DataSection(_) = payload {
+                    counted.data = range.start;
+                }
+                self.count_startup(counted, &payload, range.start)?;
                 for function in counted.module.declare(payload)? {
                     counted.escape(function, range.start)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Adds the work for the initial values in a section, and checks that there are not too many.
+    fn count_startup(
+        &self,
+        counted: &mut Counted,
+        payload: &Payload<'_>,
+        offset: usize,
+    ) -> Result<(), ModuleError> {
+        let before = counted.startup.work;
+        counted.startup.declare(payload)?;
+        let (work, elements) = (counted.startup.work, counted.startup.elements);
+        within(
+            "microseconds of compiling initial values",
+            work,
+            self.function_work,
+            offset,
+        )?;
+        counted.add_work(work - before, offset)?;
+        if counted.is_component {
+            return Ok(());
+        }
+        let what = "elements and globals to compute whenever a process starts";
+        within(what, elements, self.elements, offset)
     }
 
     /// Adds a section's types to the module's, and checks that there are not too many.
@@ -340,6 +394,115 @@ mod tests {
             format!("(component {inner} {twice})")
         });
         assert_eq!(excess(&eight), "instances");
+    }
+
+    #[test]
+    fn initial_values_are_compiled_like_a_function() {
+        let many = |text: &str, count: usize| text.repeat(count);
+        let references = |count| many("(ref.func 0) ", count);
+        let work = "microseconds of compiling initial values";
+        for (fields, what) in [
+            (
+                format!("(func) (elem funcref {})", references(300_000)),
+                work,
+            ),
+            (format!("(func) (elem func {})", many("0 ", 300_000)), work),
+            (
+                format!(
+                    "(func) (table 1 funcref) (elem (i32.const 0) funcref {})",
+                    references(150_000)
+                ),
+                work,
+            ),
+            (
+                format!(
+                    "(global i32 i32.const 1 {})",
+                    many("i32.const 1 i32.add ", 400_000)
+                ),
+                work,
+            ),
+            (
+                format!(
+                    "(memory 1) (data (offset i32.const 1 {}) \"a\")",
+                    many("i32.const 1 i32.add ", 400_000)
+                ),
+                work,
+            ),
+            (
+                format!(
+                    "(table 1 funcref) (elem (offset i32.const 1 {}) func)",
+                    many("i32.const 1 i32.add ", 400_000)
+                ),
+                work,
+            ),
+            // These take little time to compile, but every process would compute them.
+            (
+                format!("(func) (elem func {})", many("0 ", 10_001)),
+                "elements and globals to compute whenever a process starts",
+            ),
+            (
+                // The segment does not fit into the table.
+                format!(
+                    "(func) (table 10000 funcref) (elem (i32.const 0) func {})",
+                    many("0 ", 10_001)
+                ),
+                "elements and globals to compute whenever a process starts",
+            ),
+            (
+                many("(global funcref (ref.func 0)) ", 10_001) + "(func)",
+                "elements and globals to compute whenever a process starts",
+            ),
+        ] {
+            assert_eq!(excess(&format!("(module {fields})")), what);
+        }
+    }
+
+    #[test]
+    fn the_functions_of_a_fixed_table_are_not_initial_values_to_compile() {
+        let work = |fields: &str| {
+            let bytes = wat::parse_str(format!("(module {fields})"));
+            let bytes = bytes.expect("the text is well-formed");
+            let counted = CompileLimits::default().count_all(&bytes);
+            let startup = counted.expect("the module is within the limits").startup;
+            (startup.work, startup.elements)
+        };
+        let functions = "0 ".repeat(6_400);
+        let fixed = format!("(elem (i32.const 1) func {functions})");
+        assert_eq!(
+            work(&format!("(func) (table 10000 funcref) {fixed}")),
+            (100, 0)
+        );
+        assert_eq!(
+            work("(global i32 (i32.const 1)) (global f64 (f64.const 1))"),
+            (0, 0)
+        );
+        // Everything after a segment that is not at a fixed position is computed.
+        let moving = "(global i32 (i32.const 0)) (elem (global.get 0) func 0)";
+        let (_, elements) = work(&format!("(func) (table 10000 funcref) {moving} {fixed}"));
+        assert_eq!(elements, 6_401);
+    }
+
+    #[test]
+    fn data_that_is_copied_for_every_process_is_limited() {
+        let data = "a".repeat(600_000);
+        let copied = |fields: &str| {
+            let module = format!("(module {fields})");
+            let checked = CompileLimits::default().check(module.as_bytes());
+            checked.map_err(|error| error.to_string())
+        };
+        let at = |offset: &str| format!("(data ({offset}) \"{data}\")");
+        let [low, high] = ["i32.const 0", "i32.const 100000000"].map(at);
+        assert_eq!(copied(&format!("(memory 3000) {low} {high}")), Ok(()));
+        let moving = at("global.get 0");
+        let one = format!("(global i32 (i32.const 0)) (memory 3000) {moving}");
+        assert_eq!(copied(&one), Ok(()));
+        let refused = copied(&format!("{one} {high}")).expect_err("the data is copied");
+        assert!(
+            refused.starts_with("1200000 bytes of data to copy"),
+            "{refused}"
+        );
+        // Outside the memory, so that no process can start.
+        copied(&format!("(memory 1) {low} {high}")).expect_err("the data is not mapped");
     }
 
     /// Returns a list of `count` types.

@@ -21,6 +21,9 @@ const SPARK: &str = "lunatic::spark::";
 /// machine also determines which generation of the interface a module was built for.
 const OURS: &str = "lunatic::";
 
+/// The function that starts a thread, for the target `wasm32-wasip1-threads`.
+const THREAD: &str = "wasi::thread-spawn";
+
 /// The maximum number of functions to list in a message.
 const MAX_LISTED: usize = 20;
 
@@ -132,6 +135,7 @@ fn not_provided(path: &Path, missing: &[&str], config: &Config) -> Failure {
             "`lunatic serve` serves such a module from a project; `lunatic serve --deploy` accepts one over HTTP",
         );
     }
+    let is_for_threads = missing.contains(&THREAD);
     let failure = not_started(match missing {
         [one] => format!(
             "`{path}` cannot be run: nothing provides the import `{}`",
@@ -143,6 +147,11 @@ fn not_provided(path: &Path, missing: &[&str], config: &Config) -> Failure {
             list(missing.iter().take(MAX_LISTED).copied())
         ),
     });
+    if is_for_threads {
+        return failure.hint(
+            "the program was built with threads, which this machine does not support; build it for `wasm32-wasip1` and use processes in place of threads",
+        );
+    }
     with_near(failure, missing, config)
         .hint("an embedder can provide additional functions with `VmBuilder::host`")
 }

@@ -22,6 +22,9 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
     };
     let failure =
         Failure::new(format!("`{}` cannot be read: {error}", path.display())).status(status);
+    if error.kind() == ErrorKind::IsADirectory {
+        return failure.hint(what_to_run(path));
+    }
     if error.kind() != ErrorKind::NotFound {
         return failure;
     }
@@ -35,6 +38,17 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
         );
     }
     failure
+}
+
+/// Returns what to run instead of a directory.
+fn what_to_run(directory: &Path) -> &'static str {
+    if directory.join("lunatic.toml").exists() {
+        return "this is a project: in this directory, `lunatic dev` builds and serves it, and `lunatic serve` serves it";
+    }
+    if directory.join("Cargo.toml").exists() {
+        return "this is a Rust package: `cargo build --target wasm32-wasip1` builds it; name the .wasm file in `target/wasm32-wasip1/debug`";
+    }
+    "name a .wasm file"
 }
 
 /// Finds files with the same name that cargo built for another profile or target.

@@ -269,6 +269,21 @@ fn is_of_the_toolchain(location: &SourceLocation) -> bool {
     location.file.starts_with("/rustc/") || location.file.starts_with("wasisdk:")
 }
 
+/// Returns a hint that names the flag for a limit, if there is one.
+pub(super) fn flag_for(limit: Limit) -> Option<&'static str> {
+    Some(match limit {
+        Limit::Memory => "`--max-memory` sets the limit",
+        Limit::Compute => "`--max-compute` sets the limit",
+        Limit::Processes => "`--max-processes` sets the limit",
+        Limit::HostMemory => "`--max-host-memory` sets the limit",
+        Limit::TotalHostMemory => "`--max-total-host-memory` sets the limit",
+        Limit::Descriptors => {
+            "`--max-descriptors` sets the limit for the program, and `ulimit -n` the limit for the machine"
+        }
+        _ => return None,
+    })
+}
+
 fn hints(exit: &Exit, frames: &[Located]) -> Vec<&'static str> {
     let mut hints = Vec::new();
     if !frames.is_empty()
@@ -290,17 +305,7 @@ fn hints(exit: &Exit, frames: &[Located]) -> Vec<&'static str> {
         );
     }
     match exit {
-        Exit::Limit(reached) => match reached.limit {
-            Limit::Memory => hints.push("`--max-memory` sets the limit"),
-            Limit::Compute => hints.push("`--max-compute` sets the limit"),
-            Limit::Processes => hints.push("`--max-processes` sets the limit"),
-            Limit::HostMemory => hints.push("`--max-host-memory` sets the limit"),
-            Limit::TotalHostMemory => hints.push("`--max-total-host-memory` sets the limit"),
-            Limit::Descriptors => hints.push(
-                "`--max-descriptors` sets the limit for the program, and `ulimit -n` the limit for the machine",
-            ),
-            _ => {}
-        },
+        Exit::Limit(reached) => hints.extend(flag_for(reached.limit)),
         Exit::LinkDied { .. } | Exit::Killed => {
             hints.push("`RUST_LOG=lunatic=debug` logs how every process ends")
         }

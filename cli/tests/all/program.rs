@@ -65,6 +65,59 @@ fn the_status_for_a_file_that_is_not_wasm_is_126_and_the_error_names_the_positio
 }
 
 #[test]
+fn the_error_for_what_is_not_a_module_says_what_to_run_instead() {
+    let dir = WorkDir::new();
+    dir.run(&["."]).check(126, &["hint: name a .wasm file"]);
+    dir.write("package/Cargo.toml", "");
+    dir.run(&["package"])
+        .check(126, &["cargo build --target wasm32-wasip1"]);
+    dir.write("project/lunatic.toml", "");
+    dir.run(&["project"])
+        .check(126, &["`lunatic dev`", "`lunatic serve`"]);
+    dir.write("script", "#!/bin/sh\n");
+    dir.run(&["script"])
+        .check(126, &["`script` cannot be run", "this is a script"]);
+    dir.write("native", b"\x7fELF");
+    dir.run(&["native"])
+        .check(126, &["this is a native program", "wasm32-wasip1"]);
+}
+
+#[test]
+fn a_program_built_with_threads_is_refused_and_the_error_offers_a_remedy() {
+    let dir = WorkDir::new();
+    for import in [
+        r#"(import "wasi" "thread-spawn" (func (param i32) (result i32)))"#,
+        r#"(import "env" "memory" (memory 1 2 shared))"#,
+    ] {
+        let text = format!("(module {import} (func (export \"_start\")))");
+        let wasm = wat::parse_str(&text).expect("the text is valid");
+        for (name, content) in [("app.wat", text.as_bytes()), ("app.wasm", &wasm)] {
+            dir.write(name, content);
+            dir.run(&[name])
+                .check(126, &["built with threads", "wasm32-wasip1", "processes"]);
+        }
+    }
+    run(
+        &[],
+        "(module (memory 1 1 shared) (func (export \"_start\")))",
+    )
+    .check(126, &["shared memory", "+atomics"]);
+}
+
+#[test]
+fn a_program_whose_memory_is_too_large_is_refused_and_the_error_names_the_flag() {
+    let guest = "(module (memory 5000) (func (export \"_start\")))";
+    run(&[], guest).check(
+        126,
+        &[
+            "`guest.wat` cannot be run: the memory of a process is limited to 268435456 bytes, but 327680000 are needed",
+            "hint: `--max-memory` sets the limit",
+        ],
+    );
+    run(&["--max-memory", "400MiB"], guest).check(0, &[]);
+}
+
+#[test]
 fn a_component_is_recognised() {
     run(&[], "(component)").check(
         126,

@@ -28,6 +28,9 @@ const TRAILING_HOLE: usize = 4 << 20;
 /// entire file.
 const TRAILING_HOLE_OF_GUESTS: usize = 64 << 10;
 
+/// Long stretches of zeros are left out of an image. The length is that of the shortest one.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
 /// The initial contents of a module's memory.
 pub(crate) struct Image {
     file: File,
@@ -73,7 +76,6 @@ impl Image {
         let start = offset - offset % page_size();
         let end = (offset + bytes.len()).next_multiple_of(page_size());
         let mut data = vec![0; end - start];
-        data[offset - start..][..bytes.len()].copy_from_slice(bytes);
 
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = File::from(rustix::fs::memfd_create("lunatic-image", flags)?);
@@ -83,7 +85,14 @@ impl Image {
         };
         let length = end + hole;
         file.set_len(length as u64)?;
-        file.write_all_at(&data, start as u64)?;
+        // Neither the file nor `data` occupies memory where there are only zeros.
+        for (number, chunk) in bytes.chunks(ZEROS.len()).enumerate() {
+            if *chunk != ZEROS[..chunk.len()] {
+                let at = offset + number * ZEROS.len();
+                data[at - start..][..chunk.len()].copy_from_slice(chunk);
+                file.write_all_at(chunk, at as u64)?;
+            }
+        }
         // The file is sealed against changes, including truncation, so that mapped pages cannot
         // disappear.
         rustix::fs::fcntl_add_seals(

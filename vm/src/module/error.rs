@@ -11,6 +11,14 @@ pub enum ModuleError {
     /// The bytes are neither valid wasm nor a valid module in the text format.
     #[error("not a wasm module: {0}")]
     Malformed(String),
+    /// The module uses a feature of WebAssembly that the machine does not support.
+    #[error("the module uses {feature}, which this machine does not support; {remedy}")]
+    Unsupported {
+        /// The feature.
+        feature: &'static str,
+        /// How to build the module without it.
+        remedy: &'static str,
+    },
     /// The bytes are a component, but a core module is needed.
     #[error(
         "this is a component; a core module is needed here (build it for wasm32-wasip1, or unwrap it)"
@@ -91,12 +99,107 @@ pub enum ModuleError {
 
 /// Converts a module or component in binary or text format to the binary format.
 pub(crate) fn binary(bytes: &[u8]) -> Result<Cow<'_, [u8]>, ModuleError> {
+    if let Some(what) = kind_of_file(bytes) {
+        return Err(ModuleError::Malformed(format!(
+            "this is {what}; build the program for wasm32-wasip1 and use the .wasm file"
+        )));
+    }
     wat::parse_bytes(bytes).map_err(|error| ModuleError::Malformed(error.to_string()))
+}
+
+/// If bytes are a program in another format, returns which one. None of these is also wasm or text.
+fn kind_of_file(bytes: &[u8]) -> Option<&'static str> {
+    const KINDS: [(&[u8], &str); 6] = [
+        (b"#!", "a script"),
+        (b"\x7fELF", "a native program"),
+        (b"MZ", "a native program"),
+        (b"\xcf\xfa\xed\xfe", "a native program"),
+        (b"\xca\xfe\xba\xbe", "a native program or a Java class"),
+        (b"!<arch>", "a static library"),
+    ];
+    let is_it = |(start, _): &&(&[u8], &str)| bytes.starts_with(start);
+    KINDS.iter().find(is_it).map(|(_, what)| *what)
+}
+
+/// A feature of WebAssembly that the machine does not support.
+struct Feature {
+    name: &'static str,
+    remedy: &'static str,
+    /// What errors about the feature contain.
+    words: &'static [&'static str],
+}
+
+/// The features that modules in use are most likely to need.
+const UNSUPPORTED: [Feature; 6] = [
+    Feature {
+        name: "shared memory (threads)",
+        remedy: "build it for wasm32-wasip1 without `-C target-feature=+atomics` or `-pthread`, \
+                 and use processes in place of threads",
+        words: &[
+            "threads must be enabled",
+            "threads support is not enabled",
+            "shared-everything-threads",
+        ],
+    },
+    Feature {
+        name: "64-bit memory or tables",
+        remedy: "build it for wasm32-wasip1, not for a wasm64 target",
+        words: &["memory64 must be enabled"],
+    },
+    Feature {
+        name: "exceptions",
+        remedy: "build it without `-fwasm-exceptions`, or with `-C panic=abort` in Rust",
+        words: &[
+            "exceptions proposal not enabled",
+            "exceptions support is not enabled",
+            "exception handling feature",
+        ],
+    },
+    Feature {
+        name: "garbage collection",
+        remedy: "build it for wasm32-wasip1 with a compiler that does not need an engine's \
+                 garbage collector",
+        words: &[
+            "without the gc feature",
+            "gc proposal must be enabled",
+            "`gc` proposal to be enabled",
+            "gc support is not enabled",
+            "gc types are dis",
+            "GC proposal is disabled",
+        ],
+    },
+    Feature {
+        name: "typed function references",
+        remedy: "build it for wasm32-wasip1 with a compiler that does not need them",
+        words: &[
+            "function references required",
+            "function references support is not enabled",
+        ],
+    },
+    Feature {
+        name: "stack switching",
+        remedy: "build it for wasm32-wasip1 with a compiler that does not need it",
+        words: &["stack switching"],
+    },
+];
+
+impl ModuleError {
+    /// Converts an error about bytes that cannot be read or compiled.
+    fn malformed(error: String) -> ModuleError {
+        let is_it = |feature: &&Feature| feature.words.iter().any(|words| error.contains(words));
+        match UNSUPPORTED.iter().find(is_it) {
+            Some(feature) => ModuleError::Unsupported {
+                feature: feature.name,
+                remedy: feature.remedy,
+            },
+            None => ModuleError::Malformed(error),
+        }
+    }
 }
 
 impl From<BinaryReaderError> for ModuleError {
     fn from(error: BinaryReaderError) -> ModuleError {
-        ModuleError::Malformed(error.to_string())
+        ModuleError::malformed(error.to_string())
     }
 }
 
@@ -104,7 +207,7 @@ impl From<wasmtime::Error> for ModuleError {
     fn from(error: wasmtime::Error) -> ModuleError {
         match error.downcast_ref::<Stopped>() {
             Some(stopped) => ModuleError::Stopped(stopped.to_string()),
-            None => ModuleError::Malformed(format!("{error:#}")),
+            None => ModuleError::malformed(format!("{error:#}")),
         }
     }
 }

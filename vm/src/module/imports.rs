@@ -3,7 +3,7 @@
 use super::error::ModuleError;
 use lunatic_process::printable;
 use std::fmt::Write;
-use wasmparser::{FuncType, Parser, Payload, TypeRef};
+use wasmparser::{FuncType, MemoryType, Parser, Payload, TypeRef};
 
 /// An import.
 pub(super) struct Import<'a> {
@@ -12,6 +12,8 @@ pub(super) struct Import<'a> {
     /// The function's type. `None` for any other kind of import; the machine provides only
     /// functions.
     pub(super) function: Option<FuncType>,
+    /// Whether the import shows that the module was built with threads.
+    is_for_threads: bool,
 }
 
 impl Import<'_> {
@@ -57,10 +59,14 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<Import<'_>>, ModuleError> {
                         }
                         _ => None,
                     };
+                    let is_shared =
+                        matches!(import.ty, TypeRef::Memory(MemoryType { shared: true, .. }));
                     found.push(Import {
                         namespace: import.module,
                         name: import.name,
                         function,
+                        is_for_threads: is_shared
+                            || (import.module, import.name) == ("wasi", "thread-spawn"),
                     });
                 }
             }
@@ -116,6 +122,11 @@ pub(super) fn check(imports: &[Import<'_>], provided: &[String]) -> Result<(), M
 
 /// Returns the likely reason for an unknown import, starting with a separator. May be empty.
 fn hint(import: &Import<'_>, provided: &[String]) -> String {
+    if import.is_for_threads {
+        return ": the module was built with threads, which this machine does not support; \
+                build it for wasm32-wasip1 and use processes in place of threads"
+            .into();
+    }
     if import.function.is_none() {
         return ": the machine provides only functions, not memories, tables or globals".into();
     }
@@ -198,6 +209,18 @@ mod tests {
             "`env::memory`: the machine provides only functions",
             "`wasi_snapshot_preview1::fd_wirte`: did you mean `wasi_snapshot_preview1::fd_write`?",
         ] {
+            assert!(found.contains(part), "{found}");
+        }
+    }
+
+    #[test]
+    fn a_module_built_with_threads_is_recognized_by_its_imports() {
+        for import in [
+            r#"(import "env" "memory" (memory 1 2 shared))"#,
+            r#"(import "wasi" "thread-spawn" (func (param i32) (result i32)))"#,
+        ] {
+            let found = sentence(import).expect("the import is missing");
+            let part = "built with threads, which this machine does not support; build it for wasm32-wasip1 and use processes";
             assert!(found.contains(part), "{found}");
         }
     }

@@ -20,8 +20,15 @@ use wasmparser::{DataKind, ExternalKind, Operator, Parser, Payload, ValType};
 const PREFIX: &str = "\u{1}lunatic::";
 
 /// The maximum length of an image, in bytes. If a module's data spans a longer range, wasmtime
-/// copies it into memory.
-const MAX_IMAGE: usize = 64 << 20;
+/// copies it into memory. An image only occupies as much memory as it has data, but pages in its
+/// holes are allocated when a process reads them.
+const MAX_IMAGE: usize = 256 << 20;
+
+/// The maximum length of an image with little data, in bytes.
+const MAX_SPARSE_IMAGE: usize = 64 << 20;
+
+/// The number of bytes up to which data is little: copying them takes a few milliseconds at most.
+const LITTLE: usize = 1 << 20;
 
 /// A module in the form that will be compiled.
 #[derive(Debug)]
@@ -111,10 +118,22 @@ struct Survey<'a> {
     code: Option<usize>,
 }
 
+impl Survey<'_> {
+    /// Returns the size of the only memory, in bytes, or 0 if there is none. Returns `None` if
+    /// there are several memories, which would require several images.
+    fn size_of_memory(&self) -> Option<usize> {
+        match self.memories[..] {
+            [] => Some(0),
+            [size] => usize::try_from(size).ok(),
+            _ => None,
+        }
+    }
+}
+
 fn prepare(bytes: &[u8], is_guests: bool) -> Option<Prepared> {
     let survey = survey(bytes)?;
-    // Several memories would require several images.
-    if survey.imports_state || survey.memories.len() > 1 {
+    let size = survey.size_of_memory()?;
+    if survey.imports_state {
         return None;
     }
     let is_taken = survey
@@ -129,7 +148,6 @@ fn prepare(bytes: &[u8], is_guests: bool) -> Option<Prepared> {
             .map(|number| format!("{PREFIX}global::{number}"))
             .collect(),
     });
-    let size = usize::try_from(survey.memories.first().copied().unwrap_or(0)).ok()?;
     let laid_out = lay_out(&survey.data, size);
 
     let mut module = wasm_encoder::Module::new();
@@ -247,10 +265,33 @@ fn survey(bytes: &[u8]) -> Option<Survey<'_>> {
     Some(survey)
 }
 
-/// Applies the data segments in order and returns the initial contents of a memory of `size` bytes
-/// and their offset. Returns `Some(None)` if there is no data, or `None` if the contents are not
-/// known before instantiation or the segments would cause instantiation to fail.
-fn lay_out(data: &[wasmparser::Data<'_>], size: usize) -> Option<Option<(usize, Vec<u8>)>> {
+/// Returns the number of bytes of data that wasmtime copies into memory at each instantiation,
+/// because the data cannot be moved into an image. Returns 0 if the bytes are not a module that
+/// can be compiled.
+pub(crate) fn copied_data(bytes: &[u8]) -> u64 {
+    let Some(survey) = survey(bytes) else {
+        return 0;
+    };
+    if let (Some(size), false) = (survey.size_of_memory(), survey.imports_state)
+        && place(&survey.data, size).is_some()
+    {
+        return 0;
+    }
+    let is_active = |data: &&wasmparser::Data<'_>| matches!(data.kind, DataKind::Active { .. });
+    let active = survey.data.iter().filter(is_active);
+    active.map(|data| data.data.len() as u64).sum()
+}
+
+/// A data segment that is not empty, with its range in memory.
+type Placed<'a> = (Range<usize>, &'a [u8]);
+
+/// Returns the data segments that initialize a memory of `size` bytes, and the range that they
+/// span. Returns `None` if an image cannot replace them: their positions are not known before
+/// instantiation, they would cause instantiation to fail, or they are too far apart.
+fn place<'a>(
+    data: &[wasmparser::Data<'a>],
+    size: usize,
+) -> Option<(Range<usize>, Vec<Placed<'a>>)> {
     let mut segments = Vec::new();
     for segment in data {
         let DataKind::Active {
@@ -271,21 +312,34 @@ fn lay_out(data: &[wasmparser::Data<'_>], size: usize) -> Option<Option<(usize, 
         let end = start
             .checked_add(segment.data.len())
             .filter(|&end| end <= size)?;
-        segments.push((start, end, segment.data));
+        segments.push((start..end, segment.data));
     }
-    segments.retain(|(start, end, _)| start < end);
-    let Some(start) = segments.iter().map(|segment| segment.0).min() else {
-        return Some(None);
+    segments.retain(|(range, _)| !range.is_empty());
+    let start = segments.iter().map(|(range, _)| range.start).min();
+    let end = segments.iter().map(|(range, _)| range.end).max();
+    let span = start.unwrap_or(0)..end.unwrap_or(0);
+    let bytes: usize = segments.iter().map(|(range, _)| range.len()).sum();
+    let longest = match bytes <= LITTLE {
+        true => MAX_SPARSE_IMAGE,
+        false => MAX_IMAGE,
     };
-    let end = segments.iter().map(|segment| segment.1).max()?;
-    if end - start > MAX_IMAGE {
-        return None;
+    (span.len() <= longest).then_some((span, segments))
+}
+
+/// Applies the data segments in order and returns the initial contents of a memory of `size` bytes
+/// and their offset. Returns `Some(None)` if there is no data, or `None` if an image cannot replace
+/// the segments.
+fn lay_out(data: &[wasmparser::Data<'_>], size: usize) -> Option<Option<(usize, Vec<u8>)>> {
+    let (span, segments) = place(data, size)?;
+    if segments.is_empty() {
+        return Some(None);
     }
-    let mut bytes = vec![0; end - start];
-    for (from, to, data) in segments {
-        bytes[from - start..to - start].copy_from_slice(data);
+    // Pages that stay zero are not allocated.
+    let mut bytes = vec![0; span.len()];
+    for (range, data) in segments {
+        bytes[range.start - span.start..range.end - span.start].copy_from_slice(data);
     }
-    Some(Some((start, bytes)))
+    Some(Some((span.start, bytes)))
 }
 
 fn kind(kind: ExternalKind) -> Option<ExportKind> {
@@ -404,6 +458,43 @@ mod tests {
             ),
             None
         );
+    }
+
+    #[test]
+    fn data_that_is_far_apart_has_an_image_unless_it_is_little() {
+        let check = |length: usize, offset: usize, has_image: bool| {
+            let byte = "x".repeat(length);
+            let bytes = binary(&format!(
+                r#"(module (memory 8192) (data (i32.const 0) "a") (data (i32.const {offset}) "{byte}"))"#
+            ));
+            let prepared = Prepared::new(&bytes, false);
+            assert_eq!(prepared.image.is_some(), has_image, "{length} {offset}");
+            let copied = if has_image { 0 } else { 1 + length as u64 };
+            assert_eq!(copied_data(&bytes), copied, "{length} {offset}");
+        };
+        check(1, MAX_SPARSE_IMAGE - 1, true);
+        check(1, MAX_SPARSE_IMAGE, false);
+        check(LITTLE, MAX_SPARSE_IMAGE, true);
+        check(LITTLE, MAX_IMAGE - LITTLE, true);
+        check(LITTLE, MAX_IMAGE, false);
+    }
+
+    #[test]
+    fn data_is_copied_if_no_image_can_replace_it() {
+        let copied = |fields: &str| copied_data(&binary(&format!("(module {fields})")));
+        assert_eq!(copied("(memory 1)"), 0);
+        assert_eq!(
+            copied(r#"(memory 1) (data (i32.const 1) "ab") (data "passive")"#),
+            0
+        );
+        for fields in [
+            r#"(memory 1) (memory 1) (data (i32.const 1) "ab")"#,
+            r#"(memory 1) (global i32 (i32.const 1)) (data (global.get 0) "ab")"#,
+            r#"(memory 1) (data (i32.const 65535) "ab") (data "passive")"#,
+            r#"(import "" "" (memory 1)) (data (i32.const 1) "ab")"#,
+        ] {
+            assert_eq!(copied(fields), 2, "{fields}");
+        }
     }
 
     #[test]

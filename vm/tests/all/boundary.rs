@@ -602,7 +602,7 @@ fn t087_the_error_names_an_import_that_nothing_provides() {
         ("(import \"my\" \"function\" (func))", "VmBuilder::host"),
         (
             "(import \"env\" \"table\" (table 1 funcref))",
-            "functions only",
+            "provides only functions",
         ),
         (
             "(import \"a\\1b[31m\" \"b\\00\" (func))",

@@ -124,6 +124,113 @@ fn a_few_bytes_that_expand_to_many_values_are_refused() {
 }
 
 #[test]
+fn elements_that_a_process_would_compute_are_limited_for_guests_and_not_for_the_host() {
+    let elements = |count: usize| {
+        let functions = "0 ".repeat(count);
+        format!("(module (func (export \"main\")) (elem func {functions}))")
+    };
+    let limits = CompileLimits {
+        elements: 10,
+        ..CompileLimits::default()
+    };
+    let lab = Lab::with(Vm::builder().compile_limits(limits));
+    for (count, result) in [(10, 0), (11, 1)] {
+        assert!(lab.run(&compiling(&elements(count))).is_normal());
+        assert_eq!(lab.hear(), result, "{count} elements");
+    }
+    lab.module(&elements(11));
+    // In a table, functions are known beforehand.
+    let table = format!("(module (func) (table funcref (elem {})))", "0 ".repeat(11));
+    assert!(lab.run(&compiling(&table)).is_normal());
+    assert_eq!(lab.hear(), 0);
+}
+
+#[test]
+fn data_that_is_far_apart_is_where_the_module_puts_it() {
+    let lab = Lab::new();
+    let far = 100 << 20;
+    for length in [1, 2 << 20] {
+        let data = "x".repeat(length);
+        let last = far + length - 1;
+        let exit = lab.run(&format!(
+            r#"(module (import "test" "say" (func $say (param i64)))
+                (memory 1700) (data (i32.const 5) "a") (data (i32.const {far}) "{data}")
+                (func (export "main")
+                    (call $say (i64.load8_u (i32.const 5)))
+                    (call $say (i64.load8_u (i32.const 6)))
+                    (call $say (i64.load8_u (i32.const {})))
+                    (call $say (i64.load8_u (i32.const {far})))
+                    (call $say (i64.load8_u (i32.const {last})))
+                    (call $say (i64.load8_u (i32.const {})))))"#,
+            far - 1,
+            last + 1
+        ));
+        assert!(exit.is_normal(), "{exit}");
+        let (a, x) = (i64::from(b'a'), i64::from(b'x'));
+        assert_eq!(lab.hear_all(), [a, 0, 0, x, x, 0], "{length} bytes");
+    }
+}
+
+#[test]
+fn a_module_that_needs_an_unsupported_feature_is_refused_with_a_remedy() {
+    let lab = Lab::new();
+    for (fields, feature, remedy) in [
+        ("(memory 1 1 shared)", "shared memory", "+atomics"),
+        (
+            "(memory 1) (func (drop (i32.atomic.load (i32.const 0))))",
+            "shared memory",
+            "processes",
+        ),
+        ("(memory i64 1)", "64-bit memory", "wasm64"),
+        ("(table i64 1 funcref)", "64-bit memory", "wasm64"),
+        ("(tag)", "exceptions", "-fwasm-exceptions"),
+        ("(func try_table end)", "exceptions", "panic=abort"),
+        ("(type (struct))", "garbage collection", "wasm32-wasip1"),
+        (
+            "(type (array i32))",
+            "garbage collection",
+            "garbage collector",
+        ),
+        (
+            "(rec (type (func)) (type (func)))",
+            "garbage collection",
+            "wasm32-wasip1",
+        ),
+        (
+            "(type (func)) (func (param (ref 0)))",
+            "typed function references",
+            "wasm32-wasip1",
+        ),
+    ] {
+        let module = format!("(module {fields})");
+        let error = lab.vm.module("test", module.as_bytes());
+        let error = error.expect_err("the module needs an unsupported feature");
+        assert!(matches!(error, ModuleError::Unsupported { .. }), "{error}");
+        let error = error.to_string();
+        for words in [feature, "does not support", remedy] {
+            assert!(error.contains(words), "{fields}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_another_kind_of_program_is_recognized() {
+    let lab = Lab::new();
+    for (bytes, words) in [
+        (&b"#!/bin/sh\n"[..], "this is a script; build"),
+        (b"\x7fELF\x02\x01\x01", "this is a native program; build"),
+        (b"!<arch>\n", "this is a static library; build"),
+    ] {
+        let error = lab.vm.module("test", bytes);
+        let error = error.expect_err("the file is not wasm").to_string();
+        assert!(
+            error.contains(words) && error.contains("wasm32-wasip1"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn a_program_that_compiles_leaves_room_for_others() {
     let directory = tempfile::tempdir().expect("a temporary directory can be created");
     let pid = directory.path().join("pid");

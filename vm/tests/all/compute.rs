@@ -674,6 +674,7 @@ fn t012_modules_that_use_a_disabled_proposal_are_refused_and_the_error_names_it(
                 "enable",
                 "disabled",
                 "not supported",
+                "does not support",
                 "must be 1",
                 "required"
             ]
