@@ -3,7 +3,6 @@
 use super::grants::Grants;
 use super::journal::Journal;
 use super::limits::Limits;
-use super::quota::Permit;
 use super::wasi::{Access, PreopenError, Preopens, Stdio};
 use crate::cache::Cache;
 use crate::pipe::{PipeReader, PipeWriter};
@@ -11,7 +10,6 @@ use crate::scheduler::Weight;
 use indexmap::IndexMap;
 use lunatic_abi::Limit;
 use std::path::Path;
-use std::sync::Arc;
 
 /// A description of an environment. A new configuration grants no functions, files or variables,
 /// and has the limits of [`Limits::default`].
@@ -36,9 +34,6 @@ pub struct Config {
     /// The size of the arguments and variables, in bytes.
     pub(crate) texts: usize,
     pub(crate) preopens: Preopens,
-    /// Permits from the quota of the guest that added the directories, held until the last
-    /// configuration or environment with these directories is dropped.
-    pub(crate) descriptors: Vec<Arc<Permit>>,
     pub(crate) stdin: Stdio<PipeReader>,
     pub(crate) stdout: Stdio<PipeWriter>,
     pub(crate) stderr: Stdio<PipeWriter>,
@@ -83,7 +78,6 @@ impl Config {
             variables: IndexMap::new(),
             texts: 0,
             preopens: Preopens::default(),
-            descriptors: Vec::new(),
             stdin: Stdio::Inherit,
             stdout: Stdio::Inherit,
             stderr: Stdio::Inherit,
@@ -109,7 +103,10 @@ impl Config {
         self
     }
 
-    /// Removes the functions whose `namespace::name` begins with the given prefix.
+    /// Removes the functions whose `namespace::name` begins with the given prefix. Functions that do
+    /// the same under another name are removed too: those of `wasi_unstable` along with those of
+    /// `wasi_snapshot_preview1`, and everything that spawns along with `lunatic::process::spawn`. To
+    /// keep one of them, allow it afterwards.
     pub fn deny(&mut self, prefix: &str) -> &mut Config {
         self.grants.deny(prefix);
         self

@@ -104,15 +104,13 @@ pub(super) async fn preopen(
     let outer = call.guest().domain().config().preopens.clone();
     let mut preopens = call.config(id)?.preopens.clone();
     // Depending on the file system, looking up a path can take arbitrarily long.
-    let added = unblock(move || preopens.add_from(&outer, &directory).map(|()| preopens)).await;
+    let add = move || {
+        preopens.add_from(&outer, &directory, Some(Arc::new(permit)))?;
+        Ok(preopens)
+    };
+    let added = unblock(add).await;
     let config = call.config(id)?;
-    Ok(added.map(|preopens| {
-        // A directory that replaces another one takes over its permit.
-        if preopens.len() > config.preopens.len() {
-            config.descriptors.push(Arc::new(permit));
-        }
-        config.preopens = preopens;
-    }))
+    Ok(added.map(|preopens| config.preopens = preopens))
 }
 
 /// Checks that another string of `bytes` bytes fits into a configuration.

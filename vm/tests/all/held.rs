@@ -549,3 +549,52 @@ fn granted_directories_and_open_databases_count_as_descriptors() {
     assert!(lab.exit(&process).is_normal());
     wait_until_nothing_is_held(&lab, &environment);
 }
+
+#[test]
+fn a_replaced_directory_counts_until_no_environment_has_it() {
+    let place = tempfile::tempdir().expect("a temporary directory can be created");
+    std::fs::create_dir(place.path().join("inner")).expect("the directory is new");
+    let lab = Lab::new();
+    let environment = lab.environment_with(|config| {
+        config
+            .preopen(place.path(), "/data", Access::Write)
+            .expect("the path is a directory");
+    });
+    let module = lab.module(&guest(
+        &[
+            "lunatic::environment::create",
+            "lunatic::environment::drop",
+            "lunatic::process::create_config",
+            "lunatic::process::drop_config",
+            "lunatic::wasi::config_preopen_dir",
+            "lunatic::message::receive_bytes",
+        ],
+        r#"(data (i32.const 1024) "/data/inner")
+           (func $wait
+            (drop (call $receive_bytes (i32.const 0) (i32.const 0) (i64.const -1) (i32.const 0) (i32.const 0) (i32.const 0))))
+           (func $add (param $config i64)
+            (call $config_preopen_dir (local.get $config) (i32.const 1024) (i32.const 11)))
+           (func (export "main") (local $config i64)
+            (local.set $config (call $create_config))
+            (call $add (local.get $config))
+            (if (call $create (local.get $config) (i32.const 64)) (then unreachable))
+            (call $add (local.get $config))
+            (call $say (i64.const 1)) (call $wait)
+            (call $add (local.get $config))
+            (call $say (i64.const 2)) (call $wait)
+            (call $drop (i64.load (i32.const 64)))
+            (call $say (i64.const 3)) (call $wait)
+            (call $drop_config (local.get $config))
+            (call $say (i64.const 4)) (call $wait))"#,
+    ));
+    let process = environment
+        .spawn(&module, "main", &[])
+        .expect("no limit applies");
+    for (said, open) in [(1, 4), (2, 4), (3, 2), (4, 0)] {
+        assert_eq!(lab.hear(), said);
+        assert_eq!(environment.used(Limit::Descriptors), open, "at {said}");
+        process.send(0, b"").expect("no limit applies");
+    }
+    assert!(lab.exit(&process).is_normal());
+    wait_until_nothing_is_held(&lab, &environment);
+}

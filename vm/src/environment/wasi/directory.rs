@@ -9,6 +9,7 @@ use super::beneath::Scope;
 use super::errno::Errno;
 use super::pace::Pace;
 use super::table::{Descriptor, OpenDirectory, Place};
+use crate::environment::Permit;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -62,6 +63,10 @@ struct Preopen {
     guest: GuestPath,
     access: Access,
     pace: Arc<Pace>,
+    /// The permit for the directory's descriptors if a guest added it. A configuration from which
+    /// the directory has been removed may have left it to environments that were created earlier,
+    /// so the permit stays with the directory.
+    _permit: Option<Arc<Permit>>,
 }
 
 /// The location of a file, which need not exist.
@@ -99,14 +104,25 @@ impl Preopens {
             guest,
             access,
             pace: Arc::default(),
+            _permit: None,
         });
         Ok(directory)
     }
 
     /// Adds a directory that is inside one of another configuration's directories, with the access
-    /// that the other configuration grants.
-    pub(crate) fn add_from(&mut self, outer: &Preopens, guest: &str) -> Result<(), PreopenError> {
-        self.add(outer.within(guest)?);
+    /// that the other configuration grants. The permit for its descriptors is released with the
+    /// directory.
+    pub(crate) fn add_from(
+        &mut self,
+        outer: &Preopens,
+        guest: &str,
+        permit: Option<Arc<Permit>>,
+    ) -> Result<(), PreopenError> {
+        let found = outer.within(guest)?;
+        self.add(Preopen {
+            _permit: permit,
+            ..found
+        });
         Ok(())
     }
 
@@ -225,6 +241,7 @@ impl Preopens {
             guest: path,
             access: preopen.access,
             pace: preopen.pace.clone(),
+            _permit: None,
         })
     }
 }
@@ -508,7 +525,7 @@ mod tests {
         let mut child = Preopens::default();
         if cfg!(target_os = "linux") {
             child
-                .add_from(&preopens, "inner")
+                .add_from(&preopens, "inner", None)
                 .expect("the directory is found at its new path");
         }
     }
