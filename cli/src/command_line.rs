@@ -119,7 +119,8 @@ pub(crate) struct Rights {
     #[arg(long)]
     pub(crate) no_net: bool,
 
-    /// Deny host functions whose `namespace::name` starts with NAMESPACE; `all` denies all
+    /// Deny host functions whose `namespace::name` starts with NAMESPACE, and others that do the
+    /// same; `all` denies all
     #[arg(long, value_name = "NAMESPACE")]
     pub(crate) deny: Vec<String>,
 

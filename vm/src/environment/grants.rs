@@ -11,6 +11,15 @@ use std::sync::Arc;
 const WASI: &str = "wasi_snapshot_preview1::";
 const OLDER_WASI: &str = "wasi_unstable::";
 
+/// The function that spawns a process, and the other functions that do.
+const SPAWN: &str = "lunatic::process::spawn";
+const OTHER_SPAWNS: [&str; 4] = [
+    "lunatic::distributed::spawn",
+    "lunatic::environment::spawn",
+    "lunatic::process::get_or_spawn",
+    "lunatic::process::inherit_spawn",
+];
+
 /// The names of all functions that a machine provides, as `namespace::name`, in a fixed order.
 #[derive(Debug)]
 pub(crate) struct Catalogue {
@@ -52,19 +61,30 @@ impl Grants {
         self.change(prefix, |word, bit| *word |= bit)
     }
 
-    /// Removes the functions whose `namespace::name` begins with a prefix, along with their
-    /// counterparts in an older version of WASI. Returns how many functions match the prefix.
+    /// Removes the functions whose `namespace::name` begins with a prefix, along with the other
+    /// functions that do the same: their counterparts in an older version of WASI and, for
+    /// `lunatic::process::spawn`, all functions that spawn. Returns how many functions match the
+    /// prefix.
     pub(crate) fn deny(&mut self, prefix: &str) -> usize {
         let catalogue = self.catalogue.clone();
         for name in &catalogue.names {
             if name.starts_with(prefix)
                 && let Some(function) = name.strip_prefix(WASI)
-                && let Some(number) = catalogue.number(&format!("{OLDER_WASI}{function}"))
             {
-                self.bits[number / 64] &= !(1 << (number % 64));
+                self.remove(&format!("{OLDER_WASI}{function}"));
             }
         }
+        if SPAWN.starts_with(prefix) {
+            OTHER_SPAWNS.iter().for_each(|name| self.remove(name));
+        }
         self.change(prefix, |word, bit| *word &= !bit)
+    }
+
+    /// Removes a function, if the machine provides it.
+    fn remove(&mut self, name: &str) {
+        if let Some(number) = self.catalogue.number(name) {
+            self.bits[number / 64] &= !(1 << (number % 64));
+        }
     }
 
     fn change(&mut self, prefix: &str, change: impl Fn(&mut u64, u64)) -> usize {
@@ -193,6 +213,52 @@ mod tests {
         );
         grants.deny("wasi_unstable");
         assert!(grants.allows("wasi_snapshot_preview1::fd_read"));
+    }
+
+    #[test]
+    fn denying_the_function_that_spawns_denies_every_way_to_spawn() {
+        let others = OTHER_SPAWNS.map(String::from);
+        let names = [
+            &others[..],
+            &[SPAWN, "lunatic::process::kill"].map(String::from),
+        ];
+        let catalogue = Catalogue::new(names.concat());
+        for prefix in [SPAWN, "lunatic::process", "lunatic::p", ""] {
+            let mut grants = everything(&catalogue);
+            grants.deny(prefix);
+            for name in OTHER_SPAWNS {
+                assert!(!grants.allows(name), "{name} after denying `{prefix}`");
+            }
+        }
+        let mut grants = everything(&catalogue);
+        grants.deny(SPAWN);
+        assert!(grants.allows("lunatic::process::kill"));
+        grants.deny("lunatic::environment");
+        grants.allow("lunatic::environment::spawn");
+        assert!(
+            grants.allows("lunatic::environment::spawn"),
+            "the later `allow` must override the earlier `deny`"
+        );
+        let mut grants = everything(&catalogue);
+        grants.deny("lunatic::process::get_or_spawn");
+        assert!(grants.allows(SPAWN));
+    }
+
+    #[test]
+    fn the_functions_that_spawn_exist() {
+        let provided: Vec<String> = lunatic_abi::Generation::ALL
+            .into_iter()
+            .flat_map(lunatic_abi::Generation::host_functions)
+            .map(|row| format!("{}::{}", row.namespace, row.name))
+            .collect();
+        let spawns = provided.iter().filter(|name| name.ends_with("spawn"));
+        for name in spawns {
+            let name = name.as_str();
+            assert!(name == SPAWN || OTHER_SPAWNS.contains(&name), "{name}");
+        }
+        for name in OTHER_SPAWNS {
+            assert!(provided.iter().any(|known| known == name), "{name}");
+        }
     }
 
     #[test]
