@@ -7,6 +7,7 @@
 //! outside a message. Serializing or deserializing a resource at any other time is an error.
 
 mod nesting;
+mod room;
 
 use crate::host;
 use crate::message::Signal;
@@ -208,7 +209,11 @@ pub(crate) fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, decode::Error
         return Err(decode::Error::DepthLimitExceeded);
     }
     READING.set(true);
-    let value = rmp_serde::from_slice(bytes);
+    let mut inner = decode::Deserializer::from_read_ref(bytes);
+    let value = T::deserialize(room::Counted {
+        inner: &mut inner,
+        size: &room::Size::new(),
+    });
     READING.set(false);
     value
 }

@@ -82,6 +82,25 @@ const SHUTDOWN: i64 = i64::MIN + 1;
 const WANTED: i64 = i64::MIN + 3;
 
 claims! {
+    fn a_message_whose_values_do_not_fit_into_memory_is_an_error(mailbox: Mailbox<Vec<Option<[u64; 8]>>>) {
+        /// Each takes up one byte in the message and 72 bytes in a `Vec`.
+        const NILS: u32 = 10_000_000;
+        let this = process::this(&mailbox);
+        let mut bytes = vec![0xdd];
+        bytes.extend(NILS.to_be_bytes());
+        bytes.resize(bytes.len() + NILS as usize, 0xc0);
+        send_raw(this, 0, &bytes);
+        drop(bytes);
+        match mailbox.receive() {
+            Err(ReceiveError::DeserializationFailed(error)) => {
+                assert!(error.to_string().contains("do not fit into this process's memory"), "{error}");
+            }
+            other => panic!("{:?}", other.map(|list| list.len())),
+        }
+        this.send(vec![None, Some([7; 8])]);
+        assert_eq!(mailbox.receive().unwrap(), [None, Some([7; 8])]);
+    }
+
     fn a_client_that_gives_up_with_a_full_mailbox_does_not_end_its_server(mailbox: Mailbox<bool>) {
         let server = Shared::start(()).unwrap();
         let this = process::this(&mailbox);
