@@ -198,10 +198,10 @@ impl Incoming<SparkOutput> {
     /// Gives the spark a little time to exit, now that the response is complete and nothing is
     /// waiting for the spark any longer. Logs any further output or failure.
     fn complete(self, is_logged: bool) {
-        let Incoming { source, buffer } = self;
+        let Incoming { mut source, buffer } = self;
+        // The gateway checks whether the request is still being read before it sends the head.
+        source.feed = None;
         tokio::spawn(async move {
-            let mut source = source;
-            source.feed = None;
             let mut piece = [0; 1];
             let rest = async {
                 match source.read(&mut piece).await {

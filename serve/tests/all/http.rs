@@ -556,6 +556,10 @@ fn t131_heads_that_are_too_large_or_malformed_are_refused() {
         "host: t\r\na\r\n b",
         "host: t\r\na b: c",
         "host: t\r\na: b\rc",
+        "host: a b",
+        "host: a/../b?c",
+        "host: user@t",
+        "host: \u{e4}",
     ];
     for fields in fields {
         let answer = house.raw(
@@ -923,6 +927,43 @@ fn no_link_leads_out_of_a_directory_that_is_served() {
 }
 
 #[test]
+fn no_link_publishes_a_hidden_name() {
+    use std::os::unix::fs::symlink;
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
+    for hidden in [".git", ".well-known", "plain"] {
+        let path = directory.path().join(hidden);
+        std::fs::create_dir(&path).expect("the directory can be created");
+        std::fs::write(path.join("index.html"), "index").expect("the file can be written");
+    }
+    std::fs::write(directory.path().join(".env"), "secret").expect("the file can be written");
+    for (name, target) in [
+        ("env", ".env"),
+        ("chain", "env"),
+        ("git", ".git"),
+        ("plain/up", "../.git/index.html"),
+        ("known", ".well-known"),
+        ("link", "plain/index.html"),
+    ] {
+        symlink(target, directory.path().join(name)).expect("the link can be created");
+    }
+    let house = Plan::new().files("/s", directory.path()).start();
+    for (path, expected) in [
+        ("/s/env", 404),
+        ("/s/chain", 404),
+        ("/s/git", 404),
+        ("/s/git/", 404),
+        ("/s/git/index.html", 404),
+        ("/s/plain/up", 404),
+        ("/s/known/", 200),
+        ("/s/known/index.html", 200),
+        ("/s/link", 200),
+        ("/s/plain/", 200),
+    ] {
+        assert_eq!(status(&house.get(path)), expected, "{path}");
+    }
+}
+
+#[test]
 fn an_answer_with_the_wrong_length_is_502_or_breaks_off() {
     let says_length = |then: &str| {
         let begun = says("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nbegun", then);
@@ -975,6 +1016,119 @@ fn a_client_that_closes_its_sending_side_gets_its_answer() {
         assert!(
             status(&answer) == 200 && answer.ends_with("hello"),
             "{answer}"
+        );
+    }
+}
+
+#[test]
+fn the_connection_of_a_half_closed_client_ends_with_its_last_answer() {
+    // An idle connection is closed after this time, so it would be closed if each of the other
+    // connections ended only after a timeout of several seconds.
+    let limits = HttpLimits {
+        idle: Duration::from_secs(20),
+        ..HttpLimits::default()
+    };
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
+    // This is more than the sockets hold, so the gateway has to wait for the client.
+    let file = "x".repeat(8 << 20) + "the end";
+    std::fs::write(directory.path().join("file"), file).expect("the file can be written");
+    let house = Plan::new()
+        .function("hello", &hello(), Settings::default())
+        .function("echo", &echo(), Settings::default())
+        .files("/s", directory.path())
+        .limits(limits)
+        .start();
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: t\r\n\r\n");
+    let post = |fields: &str| format!("POST /echo HTTP/1.1\r\nhost: t\r\n{fields}");
+    let hello = get("/hello");
+    for (requests, count, end) in [
+        (hello.clone(), 1, "hello"),
+        (hello.repeat(3), 3, "hello"),
+        (post("content-length: 2\r\n\r\nab"), 1, "ab\r\n0\r\n\r\n"),
+        (
+            post("transfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n") + &hello,
+            2,
+            "hello",
+        ),
+        (get("/s/file"), 1, "the end"),
+        (hello + &get("/s/file"), 2, "the end"),
+        (get("/s/other"), 0, "not found\n"),
+    ] {
+        let mut idle = house.connect();
+        idle.write_all(GET).expect("the connection is open");
+        assert_eq!(status(&answer(&mut idle)), 200);
+        for _ in 0..5 {
+            let mut stream = house.connect();
+            stream
+                .write_all(requests.as_bytes())
+                .and_then(|()| stream.shutdown(std::net::Shutdown::Write))
+                .expect("the connection is open");
+            let answers = rest(&mut stream);
+            assert_eq!(answers.matches("HTTP/1.1 200 OK\r\n").count(), count);
+            assert!(answers.ends_with(end), "{requests:?} does not get `{end}`");
+        }
+        idle.write_all(GET).expect("the connection is open");
+        assert_eq!(status(&answer(&mut idle)), 200, "{requests:?} took long");
+    }
+    all_gone(&house.functions);
+}
+
+#[test]
+fn a_malformed_request_is_refused_as_soon_as_the_one_before_it_has_been_answered() {
+    // The gateway has no other reason to close the connection while the test waits.
+    let limits = HttpLimits {
+        idle: 2 * NEVER,
+        head_time: 2 * NEVER,
+        ..HttpLimits::default()
+    };
+    let house = Plan::new()
+        .function("hello", &hello(), Settings::default())
+        .limits(limits)
+        .start();
+    for count in [0, 1, 3] {
+        let mut requests = GET.repeat(count);
+        requests.extend_from_slice(b"GET /hello HTTP/1.1\nhost: t\r\n\r\n");
+        let answers = house.raw(&requests);
+        assert!(
+            answers.matches("HTTP/1.1 200 ").count() == count
+                && answers.matches("HTTP/1.1 400 ").count() == 1
+                && answers.ends_with("a line ends without CR\n"),
+            "{count}: {answers}"
+        );
+    }
+}
+
+#[test]
+fn an_answer_to_a_request_that_is_not_read_to_its_end_says_that_the_connection_closes() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be created");
+    let house = Plan::new()
+        .function("hello", &hello(), Settings::default())
+        .files("/s", directory.path())
+        .start();
+    for (path, expected) in [("/hello", 200), ("/other", 404), ("/s/file", 405)] {
+        for fields in ["", "expect: 100-continue\r\n"] {
+            let head =
+                format!("POST {path} HTTP/1.1\r\nhost: t\r\n{fields}content-length: 3\r\n\r\n");
+            let answer = house.raw(head.as_bytes());
+            // The gateway reads a function's request ahead.
+            let answer = answer.trim_start_matches("HTTP/1.1 100 Continue\r\n\r\n");
+            assert!(
+                status(answer) == expected && answer.contains("\r\nconnection: close\r\n"),
+                "{path}: {answer}"
+            );
+        }
+        // A body that has arrived is skipped, and the next request is answered.
+        let whole = format!(
+            "POST {path} HTTP/1.1\r\nhost: t\r\ncontent-length: 3\r\n\r\nabc\
+             GET /hello HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n"
+        );
+        let answers = house.raw(whole.as_bytes());
+        assert!(
+            status(&answers) == expected
+                && answers.ends_with("hello")
+                && answers.matches("HTTP/1.1 ").count() == 2
+                && answers.matches("connection: close").count() == 1,
+            "{path}: {answers}"
         );
     }
 }

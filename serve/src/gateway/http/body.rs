@@ -26,6 +26,7 @@ impl RequestBody {
         if incoming.is_end_stream() {
             return empty();
         }
+        exchange.body_taken();
         RequestBody {
             incoming,
             exchange: exchange.clone(),
@@ -81,8 +82,7 @@ impl http_body::Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        // The exchange must not wait for a body that is no longer being read.
-        self.exchange.body_came(false);
+        self.exchange.body_dropped();
     }
 }
 

@@ -6,12 +6,18 @@ use crate::fields;
 use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use http::{Request, Response, StatusCode, Version};
 use http_body::Body as _;
+use std::net::Ipv6Addr;
+
+/// The bytes that a host's name may contain besides letters and digits (RFC 3986, section 3.2.2).
+const NAME_MARKS: &[u8] = b"-._~!$&'()*+,;=";
 
 /// Why a request is rejected because of its fields.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Rejection {
     /// The request does not name exactly one host.
     Host,
+    /// The request's host is neither a name nor an address.
+    HostName,
     /// The request asks to switch to a protocol that the gateway does not speak.
     Upgrade,
 }
@@ -31,6 +37,13 @@ pub(super) fn request<B>(request: &mut Request<B>) -> Result<(), Rejection> {
     if fields.get_all(HOST).iter().nth(1).is_some() {
         return Err(Rejection::Host);
     }
+    if [host.as_ref(), fields.get(HOST)]
+        .into_iter()
+        .flatten()
+        .any(|host| !is_host(host.as_bytes()))
+    {
+        return Err(Rejection::HostName);
+    }
     if let Some(host) = host {
         fields.insert(HOST, host);
     }
@@ -42,6 +55,33 @@ pub(super) fn request<B>(request: &mut Request<B>) -> Result<(), Rejection> {
     }
     fields::remove_hop_by_hop(fields);
     Ok(())
+}
+
+/// Returns whether bytes are a host with an optional port, which a function may put into an address
+/// without checking them. A request for something that has no host states an empty one. As in a
+/// [`http::Uri`], a host must not be percent-encoded.
+fn is_host(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return false;
+    };
+    let (is_valid, rest) = match text.strip_prefix('[') {
+        Some(address) => match address.split_once(']') {
+            Some((address, rest)) => (address.parse::<Ipv6Addr>().is_ok(), rest),
+            None => return false,
+        },
+        None => {
+            let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
+            let is_valid = name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || NAME_MARKS.contains(&byte));
+            (is_valid && (!name.is_empty() || rest.is_empty()), rest)
+        }
+    };
+    let is_port = match rest.strip_prefix(':') {
+        Some(port) => port.bytes().all(|byte| byte.is_ascii_digit()),
+        None => rest.is_empty(),
+    };
+    is_valid && is_port
 }
 
 /// Turns a function's response into one that may be sent to a client, with a valid status, no
@@ -143,6 +183,71 @@ mod tests {
         *whole.uri_mut() = "http://name/".parse().expect("the text is a URI");
         check::request(&mut whole).expect("the URI names one host");
         assert_eq!(whole.headers()[HOST], "name");
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_with_an_optional_port() {
+        let check = |host: &[u8]| {
+            let mut request = with_fields(&[]);
+            let host = HeaderValue::from_bytes(host).expect("the bytes can be a field's value");
+            request.headers_mut().insert(HOST, host);
+            check::request(&mut request)
+        };
+        for host in [
+            "",
+            "a",
+            "a.example:80",
+            "a:",
+            "x_y~z.example.",
+            "127.0.0.1:8080",
+            "[::1]",
+            "[2001:db8::1]:443",
+            "a!$&'()*+,;=b",
+        ] {
+            assert_eq!(check(host.as_bytes()), Ok(()), "{host}");
+        }
+        for host in [
+            &b"a b"[..],
+            b"a\tb",
+            b"a\"b",
+            b"a/../b?c",
+            b"a/b",
+            b"a?b",
+            b"a#b",
+            b"a\\b",
+            b"a,b c",
+            b"<a>",
+            b"a%20b",
+            b"user@a",
+            b"user:password@a",
+            b"@",
+            b"a:b",
+            b"a:80:80",
+            b"a:-1",
+            b":80",
+            b"::1",
+            b"[::1",
+            b"[::1]a",
+            b"[::1]:b",
+            b"[a]",
+            b"[]",
+            b"a[",
+            b"a\xff",
+            "\u{e4}".as_bytes(),
+        ] {
+            let text = String::from_utf8_lossy(host);
+            assert_eq!(check(host), Err(Rejection::HostName), "{text}");
+        }
+        // A host in the request line takes precedence over the field, but both must be valid.
+        for (uri, field, expected) in [
+            ("http://name:80/", "a", Ok(())),
+            ("http://user@name/", "a", Err(Rejection::HostName)),
+            ("http://name/", "a b", Err(Rejection::HostName)),
+        ] {
+            let mut request = with_fields(&[("host", field)]);
+            *request.uri_mut() = uri.parse().expect("the text is a URI");
+            assert_eq!(check::request(&mut request), expected, "{uri} {field}");
+        }
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub(super) struct Connection {
     pub(super) due: AtomicU64,
     /// Set when a request's head did not arrive in time.
     pub(super) is_late: AtomicBool,
+    /// Set when hyper has been given all of an HTTP/1 client's requests, and no more will follow.
+    have_requests_ended: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -79,6 +81,7 @@ impl Connection {
             opened: now,
             due: AtomicU64::new(0),
             is_late: AtomicBool::new(false),
+            have_requests_ended: AtomicBool::new(false),
             state: Mutex::new(state),
         }
     }
@@ -143,9 +146,15 @@ impl Connection {
         self.is_late.load(Ordering::SeqCst)
     }
 
-    /// Returns whether a request is being answered.
-    pub(super) fn is_busy(&self) -> bool {
-        !self.state().exchanges.is_empty()
+    /// Records that hyper wants to read another request, but that none will follow.
+    pub(super) fn requests_ended(&self) {
+        self.have_requests_ended.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns whether no request will follow and none is being answered. Part of the last response
+    /// may still have to be sent.
+    pub(super) fn is_over(&self) -> bool {
+        self.have_requests_ended.load(Ordering::SeqCst) && self.state().exchanges.is_empty()
     }
 
     /// Returns whether a request was answered before its body had been read.
@@ -250,5 +259,26 @@ mod tests {
         );
         connection.sent_after_half_close();
         assert!(!is_cut(120), "only the deadline applies");
+    }
+
+    #[test]
+    fn a_connection_is_over_when_the_last_request_has_ended() {
+        let client = "127.0.0.1:1".parse().expect("the address is valid");
+        let connection = Connection::new(client, false);
+        let begin = || {
+            let info = Arc::new(RequestInfo::new(Some(client), false));
+            let deadline = Duration::from_secs(1);
+            let exchange = Arc::new(Exchange::new(info, connection.opened, deadline, false));
+            connection.began(&exchange, connection.opened);
+            exchange
+        };
+        let exchange = begin();
+        connection.ended(&exchange, connection.opened, true);
+        assert!(!connection.is_over(), "another request may follow");
+        let exchange = begin();
+        connection.requests_ended();
+        assert!(!connection.is_over(), "a request is being answered");
+        connection.ended(&exchange, connection.opened, true);
+        assert!(connection.is_over());
     }
 }

@@ -29,12 +29,23 @@ struct State {
     failure: Option<Failure>,
     /// The rest of the response, once it has begun.
     response: Option<Body>,
-    /// Whether part of the request's body was left unread.
-    is_unread: bool,
+    /// The part of the request's body that has not been read.
+    rest: Rest,
     /// When the function started waiting for the request's body, if it is waiting.
     waits_since: Option<Instant>,
     /// The task to wake on a failure.
     waker: Option<Waker>,
+}
+
+/// The part of a request's body that has not been read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// There was no body, or all of it has been read.
+    Nothing,
+    /// The backend may still read it.
+    Wanted,
+    /// The backend has not taken the body, or has dropped it.
+    Unwanted,
 }
 
 /// When to check an exchange again.
@@ -55,7 +66,11 @@ impl Exchange {
             end: began + deadline,
             failure: None,
             response: None,
-            is_unread: has_body,
+            rest: if has_body {
+                Rest::Unwanted
+            } else {
+                Rest::Nothing
+            },
             waits_since: None,
             waker: None,
         };
@@ -129,12 +144,34 @@ impl Exchange {
     pub(super) fn body_came(&self, is_whole: bool) {
         let mut state = self.state();
         state.waits_since = None;
-        state.is_unread &= !is_whole;
+        if is_whole {
+            state.rest = Rest::Nothing;
+        }
+    }
+
+    /// Records that the backend gets the request's body.
+    pub(super) fn body_taken(&self) {
+        self.state().rest = Rest::Wanted;
+    }
+
+    /// Records that the backend no longer reads the request's body. The exchange must not wait for
+    /// it any longer.
+    pub(super) fn body_dropped(&self) {
+        let mut state = self.state();
+        state.waits_since = None;
+        if state.rest == Rest::Wanted {
+            state.rest = Rest::Unwanted;
+        }
     }
 
     /// Returns whether part of the request's body was left unread.
     pub(super) fn is_unread(&self) -> bool {
-        self.state().is_unread
+        self.state().rest != Rest::Nothing
+    }
+
+    /// Returns whether part of the request's body was left unread and will not be read.
+    pub(super) fn is_rest_unwanted(&self) -> bool {
+        self.state().rest == Rest::Unwanted
     }
 
     pub(super) fn poll_failure(&self, cx: &Context<'_>) -> Poll<Failure> {

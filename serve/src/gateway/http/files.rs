@@ -4,7 +4,7 @@
 //! Directories are not listed, and nothing outside the directory is served: neither a path nor a
 //! symbolic link leads out of it, even if a function creates the link while the server is running.
 //! Only regular files are served. Names that begin with a dot are not served, except for
-//! `.well-known`.
+//! `.well-known`, and neither is a file that a link leads to through such a name.
 
 use super::reply::short_response;
 use crate::body::Body;
@@ -17,6 +17,7 @@ use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use tower_http::services::ServeFile;
 use tower_service::Service;
@@ -48,8 +49,7 @@ pub(super) async fn serve(
     path: String,
     request: Request<Body>,
 ) -> Response<Body> {
-    let is_hidden = |part: &str| part.starts_with('.') && part != ".well-known";
-    if path.split('/').any(is_hidden) {
+    if is_hidden(Path::new(&path)) {
         return error(StatusCode::NOT_FOUND);
     }
     if ![Method::GET, Method::HEAD].contains(request.method()) {
@@ -77,6 +77,14 @@ pub(super) async fn serve(
     served
         .unwrap_or_else(|never| match never {})
         .map(|body| body.map_err(Into::into).boxed_unsync())
+}
+
+/// Returns whether a part of a path is a name that is not served.
+fn is_hidden(path: &Path) -> bool {
+    path.as_os_str()
+        .as_bytes()
+        .split(|&byte| byte == b'/')
+        .any(|part| part.starts_with(b".") && part != b".well-known")
 }
 
 /// The result of looking up a path.
@@ -132,13 +140,27 @@ fn open_directory(path: &Path) -> io::Result<File> {
 }
 
 /// Opens a file for reading, without blocking on a FIFO. Neither the path nor a link in it may lead
-/// out of the directory, which is checked as part of opening the file.
+/// out of the directory, which is checked as part of opening the file. The file itself may not have
+/// a hidden name, no matter which link leads to it.
 fn open_below(directory: &File, path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options
         .read(true)
         .custom_flags(OFlags::NONBLOCK.bits().cast_signed());
-    cap_primitives::fs::open(directory, path, &options)
+    let file = cap_primitives::fs::open(directory, path, &options)?;
+    let place = path_of(&file)?;
+    match place.strip_prefix(path_of(directory)?) {
+        Ok(below) if !is_hidden(below) => Ok(file),
+        _ => Err(io::Error::new(
+            ErrorKind::NotFound,
+            "a link leads to a hidden name",
+        )),
+    }
+}
+
+/// Returns the path of a file that is open. It contains no links.
+fn path_of(file: &File) -> io::Result<PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 fn redirect(prefix: &str, path: &str, query: Option<&str>) -> Response<Body> {

@@ -95,7 +95,10 @@ pub(super) fn serve(
     let mut guard = ExchangeGuard::new(exchange.clone(), connection.clone(), version, line);
     async move {
         let answered = match backend {
-            Err((status, text)) => Ok(short_response(status, text)),
+            Err((status, text)) => {
+                drop(request);
+                Ok(short_response(status, text))
+            }
             Ok(backend) => {
                 let mut answer = pin!(answer(&listener, &setup, &mut guard, backend, request));
                 std::future::poll_fn(|cx| match answer.as_mut().poll(cx) {
@@ -105,6 +108,12 @@ pub(super) fn serve(
                 .await
             }
         };
+        // hyper does not notice until its next turn that nothing reads the rest of the request. It
+        // then skips the rest if it has arrived. Otherwise, it closes the connection after the
+        // response, whose head must say so.
+        if exchange.is_rest_unwanted() {
+            tokio::task::yield_now().await;
+        }
         let answered = answered
             .and_then(|mut response| check::response(&mut response, is_head).map(|()| response));
         // If the request's body was cut short, that is the reason for the failure, no matter what
@@ -154,6 +163,10 @@ fn backend(
         Rejection::Host => (
             StatusCode::BAD_REQUEST,
             "a request must name exactly one host",
+        ),
+        Rejection::HostName => (
+            StatusCode::BAD_REQUEST,
+            "the request's host must be a name or an address, with an optional port",
         ),
         Rejection::Upgrade => (StatusCode::BAD_REQUEST, "websockets are not supported"),
     })?;

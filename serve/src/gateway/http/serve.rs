@@ -235,7 +235,15 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             finish(conn.as_mut());
         }
         is_first = false;
-        if let Poll::Ready(ended) = conn.as_mut().poll(cx) {
+        let mut polled = conn.as_mut().poll(cx);
+        // An HTTP/1 connection's requests begin and end only while it is polled, so nothing has to
+        // wake this task for this.
+        if polled.is_pending() && !is_finishing && connection.is_over() {
+            is_finishing = true;
+            finish(conn.as_mut());
+            polled = conn.as_mut().poll(cx);
+        }
+        if let Poll::Ready(ended) = polled {
             if let Err(error) = ended {
                 log::debug!("the connection of {} ended: {error}", connection.client);
             }

@@ -27,8 +27,10 @@ pub(super) struct Wire {
     /// Set for HTTP/1.
     framing: Option<Framing>,
     error: Option<FramingError>,
-    /// Set if the client has closed its sending side while waiting for a response.
+    /// Set if the client has closed its sending side after a whole request, or before the first.
     is_half_closed: bool,
+    /// Set for HTTP/1 while the bytes that hyper was given are whole requests.
+    is_between: bool,
 }
 
 impl Wire {
@@ -42,6 +44,7 @@ impl Wire {
             stream,
             ahead,
             connection: connection.clone(),
+            is_between: framing.is_some(),
             framing,
             error: None,
             is_half_closed: false,
@@ -90,9 +93,13 @@ impl Wire {
                 why,
                 ..
             }) => Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why))),
-            // hyper would mistake the end of the stream for a disconnect, so reading stays pending
-            // until hyper has answered and reads again.
-            _ if self.connection.is_busy() => Poll::Pending,
+            // hyper would mistake the end of the stream for a disconnect, and discard whatever it
+            // has not sent yet. Reading stays pending, and the task that drives the connection has
+            // hyper finish as soon as nothing is being answered, so no waker is needed.
+            _ if self.is_between => {
+                self.connection.requests_ended();
+                Poll::Pending
+            }
             _ => Poll::Ready(Ok(())),
         }
     }
@@ -103,11 +110,16 @@ impl Wire {
             return Poll::Ready(Ok(()));
         };
         let checked = framing.read(&buffer.filled()[before..]);
-        self.connection.reads_head(framing.is_in_head());
+        // A head with an error is not waited for.
+        self.connection
+            .reads_head(checked.is_ok() && framing.is_in_head());
         let Err((passable, error)) = checked else {
+            self.is_between = framing.is_between_requests();
             return Poll::Ready(Ok(()));
         };
         self.error = Some(error);
+        // The passable bytes end where a request ends, unless the error is in its body.
+        self.is_between |= passable > 0;
         buffer.set_filled(before + passable);
         if passable > 0 {
             Poll::Ready(Ok(()))
@@ -135,11 +147,7 @@ impl AsyncRead for Wire {
             self.ahead.drain(..count);
         }
         let has_ended = buffer.filled().len() == before && buffer.remaining() > 0;
-        let is_between = self
-            .framing
-            .as_ref()
-            .is_some_and(Framing::is_between_requests);
-        if has_ended && is_between && self.connection.is_busy() {
+        if has_ended && self.is_between {
             self.is_half_closed = true;
             self.connection.half_closed();
             return self.end();
