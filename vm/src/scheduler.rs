@@ -47,13 +47,21 @@ use self::worker::{Anchor, Shared, StartHook};
 ///
 /// Every task belongs to a [`Group`]. Tasks spawned without a group share a default group.
 ///
-/// *Within a group*, each worker has three FIFO queues: one for *woken* tasks, whose event has
-/// happened; one for *new* tasks; and one for *spent* tasks, which used up their slice and reported
-/// this with [`spent`] or [`end_slice`]. Woken tasks run first. While new tasks are quick, they
-/// alternate with woken tasks. Once a new task runs past a beat, new tasks alternate with spent
-/// tasks instead, until a new task is quick again. To keep woken tasks from starving the others, a
-/// streak of them ends after a slice (or after 1,024 tasks), and then one other task runs. A task
-/// that is woken while running, and does not report that its slice is over, is treated as woken.
+/// *Within a group*, each worker has a queue for each of three kinds of tasks: *woken* tasks, whose
+/// event has happened; *new* tasks; and *spent* tasks, whose slice is over and which reported this
+/// with [`spent`] or [`end_slice`]. Woken tasks run first. While new tasks are quick, they alternate
+/// with woken tasks. Once a new task uses half a slice, new tasks alternate with spent tasks
+/// instead, until a new task is quick again; among a thousand of them, the oldest and the newest
+/// take turns, so that a quick one does not have to wait for all the others. To keep woken tasks
+/// from starving the others, a streak of them ends after a slice (or after 1,024 tasks), and then
+/// one other task runs. A task that is woken while running, and does not report that its slice is
+/// over, is treated as woken.
+///
+/// Woken and new tasks run in the order of their arrival. Spent tasks run in the order in which
+/// their next turn is due, by the time that they used: each gets the same time, to within a few
+/// slices. A slice ends at a beat no matter how short before the beat it began. A task that has used
+/// less than half a slice when its slice ends is therefore only *interrupted*: as long as this
+/// remains true, it does not wait until all other tasks have run, but takes turns with them.
 ///
 /// *Among groups*, the workers' time is divided in proportion to [`Weight`], using start-time fair
 /// queueing: the time used by a group's tasks is summed over all workers, and the group that has
@@ -61,18 +69,19 @@ use self::worker::{Anchor, Shared, StartHook};
 /// that their group is at most a few slices ahead of the others, and a streak of woken tasks ends
 /// after a slice. A woken task therefore runs promptly even if other tasks in its group are busy
 /// computing. A group does not get more than its share by having tasks that keep waking each other
-/// or ten thousand tasks that compute. If only one group has tasks, time is counted only once per
-/// beat. Idle groups do not accumulate credit.
+/// or ten thousand tasks that compute. If only one group has tasks, and none of them is spent, time
+/// is counted only once per beat. Idle groups do not accumulate credit.
 ///
 /// A woken task runs on the worker that woke it. If it was woken by a running task of its own group,
 /// it runs next, ahead of the tasks that are waiting in the worker's queues; only the first task
 /// that a turn wakes does. A streak of such hand-overs ends at a beat, or after eight of them while
 /// other tasks are waiting; the next task to run is then chosen as described above. Tasks made ready by other threads go through a
 /// shared queue, which every worker checks before running a task. An idle worker steals half of
-/// another worker's waiting tasks, oldest first; each task stays in a queue of the same kind. A
-/// worker that has tasks balances its queue with one other worker's per beat. If a busy worker has
-/// only one task waiting, that task stays there until the next beat: when two tasks exchange
-/// messages, moving the one that was just woken to another core costs more than it gains.
+/// another worker's waiting tasks, those first that would run first; each task stays in a queue of
+/// the same kind, and keeps the difference between the time that it used and the time that the
+/// others used. A worker that has tasks balances its queue with one other worker's per beat. If a
+/// busy worker has only one task waiting, that task stays there until the next beat: when two tasks
+/// exchange messages, moving the one that was just woken to another core costs more than it gains.
 ///
 /// # Panics and blocking
 ///

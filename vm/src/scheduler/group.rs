@@ -84,8 +84,8 @@ impl std::error::Error for WeightError {}
 /// A point in virtual time.
 ///
 /// Tags are compared modulo their range, so virtual time may wrap around. This works because the
-/// tags of all groups that have ready tasks are close together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// tags that are compared, of groups or of tasks, are close together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tag(u64);
 
 impl Tag {
@@ -96,11 +96,22 @@ impl Tag {
     pub(super) fn earlier(self, cost: u64) -> Tag {
         Tag(self.0.wrapping_sub(cost))
     }
+
+    /// Returns the point that is ahead of this one by the given amount, or behind it if the amount
+    /// is negative.
+    pub(super) fn ahead(self, lead: i64) -> Tag {
+        Tag(self.0.wrapping_add_signed(lead))
+    }
+
+    /// Returns how far this point is ahead of another. The result is negative if it is behind.
+    pub(super) fn lead(self, other: Tag) -> i64 {
+        self.0.wrapping_sub(other.0).cast_signed()
+    }
 }
 
 impl Ord for Tag {
     fn cmp(&self, other: &Tag) -> Order {
-        self.0.wrapping_sub(other.0).cast_signed().cmp(&0)
+        self.lead(*other).cmp(&0)
     }
 }
 

@@ -147,8 +147,8 @@ impl<T: Entry> SharedQueue<T> {
     }
 
     /// Queues the entry of the running task, like [`RunQueue::park`].
-    pub(super) fn park(&self, task: T) -> Pushed<T> {
-        self.push_with(|tasks| tasks.park(task))
+    pub(super) fn park(&self, task: T, was_handed_over: bool, now: u64) -> Pushed<T> {
+        self.push_with(|tasks| tasks.park(task, was_handed_over, now))
     }
 
     fn push_with(&self, push: impl FnOnce(&mut RunQueue<T>) -> Result<(), T>) -> Pushed<T> {
@@ -217,12 +217,11 @@ pub(super) struct WorkerPool<T: Entry> {
 impl<T: Entry> WorkerPool<T> {
     pub(super) fn new(unparkers: Vec<Unparker>, clock: Clock, slice: u64) -> Self {
         let idle = Idle::new(unparkers.len());
-        let lead = LEAD
-            * slice
-                .saturating_mul(clock.period())
-                .saturating_mul(unparkers.len() as u64);
+        let slice_time = slice.saturating_mul(clock.period());
+        let lead = LEAD * slice_time.saturating_mul(unparkers.len() as u64);
         let rules = Arc::new(Rules {
             slice,
+            slice_time,
             lead,
             time: VirtualTime::default(),
         });
@@ -413,15 +412,22 @@ impl<'a, T: Entry> LocalWorker<'a, T> {
         queue.slot.take()
     }
 
+    /// Returns whether the running task was handed over while other tasks were waiting.
+    pub(super) fn was_handed_over(&self) -> bool {
+        self.hand_overs > 0
+    }
+
     /// Takes the task that the queue chooses.
     fn pop(&mut self, beat: u64) -> Option<T> {
         let (hand_overs, ended) = (mem::take(&mut self.hand_overs), self.ended.take());
         let (pool, queue) = (self.pool, self.queue());
+        let mut reading = None;
+        let mut now = || *reading.get_or_insert_with(|| pool.clock.now());
         let (task, _) = queue.change(|tasks| {
             let refused = queue.empty_slot(tasks);
             debug_assert!(refused.is_none(), "only this worker closes its queue");
-            tasks.note_turns(hand_overs, ended.unwrap_or(beat));
-            tasks.pop(beat, || pool.clock.now())
+            tasks.note_turns(hand_overs, ended.unwrap_or(beat), &mut now);
+            tasks.pop(beat, &mut now)
         });
         task
     }

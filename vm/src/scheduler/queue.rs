@@ -10,7 +10,7 @@ use std::collections::binary_heap::PeekMut;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use super::group::{Group, Tag, VirtualTime};
-use super::group_queue::{GroupQueue, Streak};
+use super::group_queue::{GroupQueue, Popped, Streak};
 use super::sync::Arc;
 
 pub(super) use super::group_queue::Level;
@@ -20,6 +20,8 @@ pub(super) use super::group_queue::Level;
 pub(super) struct Rules {
     /// The length of a slice in beats.
     pub(super) slice: u64,
+    /// The length of a slice in nanoseconds.
+    pub(super) slice_time: u64,
     /// How far ahead of the other groups a group may get, in nanoseconds of its own time, before
     /// its woken tasks stop running ahead of other groups' spent tasks.
     pub(super) lead: u64,
@@ -30,9 +32,12 @@ pub(super) struct Rules {
 #[derive(Debug)]
 pub(super) struct Taken<T> {
     pub(super) group: Group,
-    pub(super) level: Level,
-    pub(super) task: T,
+    pub(super) popped: Popped<T>,
 }
+
+/// The least that a task is charged for a turn that uses up its slice, as a fraction of a slice.
+/// Otherwise, a task that gives up its turns early could remain interrupted almost forever.
+const LEAST_USE: u64 = 256;
 
 /// A queue may list two groups per task plus this many before it removes idle groups.
 const MAX_IDLE: usize = 16;
@@ -67,6 +72,11 @@ pub(super) struct RunQueue<T> {
     streak: Streak,
     /// The group of the running task, which is the last one popped.
     running: Option<Group>,
+    /// The lead of the running task when its turn began, in nanoseconds.
+    lead: i64,
+    /// The time at which the running task's turn began, in nanoseconds. If no slow task was waiting
+    /// then, this may be up to a beat too early.
+    began: u64,
     /// The time, in nanoseconds, up to which `running` has been charged.
     since: u64,
     /// The beat at which a group was last charged.
@@ -101,6 +111,8 @@ impl<T> RunQueue<T> {
             prompt: BinaryHeap::new(),
             streak: Streak::default(),
             running: None,
+            lead: 0,
+            began: 0,
             since: 0,
             charged_at: 0,
             tried: None,
@@ -115,8 +127,8 @@ impl<T> RunQueue<T> {
         self.length
     }
 
-    /// Appends a task to its level within its group. If the queue is closed, returns the task as an
-    /// error.
+    /// Appends a task to its level within its group. A task that is pushed as spent has used up a
+    /// whole slice. If the queue is closed, returns the task as an error.
     ///
     /// `group` finds the group in the value of type `K`, and `wrap` converts the value to the
     /// stored entry. This avoids cloning the group, whose reference count all workers contend for.
@@ -127,11 +139,27 @@ impl<T> RunQueue<T> {
         group: impl Fn(&K) -> &Group,
         wrap: impl FnOnce(K) -> T,
     ) -> Result<(), T> {
+        let lead = match level {
+            Level::Woken | Level::New | Level::Interrupted => 0,
+            Level::Spent => self.rules.slice_time.cast_signed(),
+        };
+        self.push_ahead(level, lead, task, group, wrap)
+    }
+
+    /// Appends a task that has a lead, in nanoseconds.
+    fn push_ahead<K>(
+        &mut self,
+        level: Level,
+        lead: i64,
+        task: K,
+        group: impl Fn(&K) -> &Group,
+        wrap: impl FnOnce(K) -> T,
+    ) -> Result<(), T> {
         if self.closed {
             return Err(wrap(task));
         }
         let candidate = self.candidate(group(&task));
-        candidate.queue.push(level, wrap(task));
+        candidate.queue.push(level, lead, wrap(task));
         let number = candidate.queue.group().number();
         let is_enlisted =
             candidate.in_waiting && (candidate.in_prompt || !candidate.queue.has_prompt());
@@ -142,15 +170,31 @@ impl<T> RunQueue<T> {
         Ok(())
     }
 
-    /// Queues the running task's entry as spent. If the queue is closed, returns the entry as an
-    /// error.
-    pub(super) fn park(&mut self, task: T) -> Result<(), T> {
+    /// Queues the running task's entry as spent or, if it has used less than half a slice, as
+    /// interrupted. `now` is the time in nanoseconds. If the queue is closed, returns the entry as
+    /// an error.
+    ///
+    /// The running task is the last one popped, or one to which the worker was handed over since. In
+    /// that case, it is charged for the few short turns in between, too.
+    pub(super) fn park(&mut self, task: T, was_handed_over: bool, now: u64) -> Result<(), T> {
+        let slice = self.rules.slice_time;
+        // A turn may take longer because the system ran other programs, or because a host call took
+        // long. The task's next turn is not put off for that.
+        let used = now.saturating_sub(self.began).min(slice);
+        let lead = if was_handed_over { 0 } else { self.lead };
+        let lead = lead + used.max(slice / LEAST_USE).cast_signed();
+        let level = if lead < (slice / 2).cast_signed() {
+            Level::Interrupted
+        } else {
+            Level::Spent
+        };
         let group = self
             .running
             .clone()
             .expect("only the running task is parked");
-        self.push(
-            Level::Spent,
+        self.push_ahead(
+            level,
+            lead,
             (group, task),
             |(group, _)| group,
             |(_, task)| task,
@@ -203,15 +247,17 @@ impl<T> RunQueue<T> {
 
     /// Takes the task to run next, and charges the group of the task that was running. `now`
     /// returns the time in nanoseconds since an arbitrary origin. It is called once per beat, or
-    /// more often if groups compete.
+    /// more often if groups compete or tasks that used up their slices are waiting.
     ///
     /// Prompt tasks come first. Of the groups that have prompt tasks, the one that is furthest
     /// behind runs, unless it is further ahead of the other groups than its lead allows. A streak
     /// of prompt tasks ends after a slice. Then the group with the lowest tag runs one task, prompt
     /// or not.
-    pub(super) fn pop(&mut self, beat: u64, now: impl FnOnce() -> u64) -> Option<T> {
+    pub(super) fn pop(&mut self, beat: u64, mut now: impl FnMut() -> u64) -> Option<T> {
+        let mut reading = None;
+        let mut now = || *reading.get_or_insert_with(&mut now);
         self.untouched = false;
-        self.judge_new_one(beat);
+        self.judge_new_one(beat, &mut now);
         if self.length == 0 {
             if let Some(group) = self.running.take() {
                 group.charge(now().saturating_sub(self.since), &self.rules.time);
@@ -236,15 +282,22 @@ impl<T> RunQueue<T> {
         {
             self.running = Some(candidate.queue.group().clone());
         }
-        let (level, task) = candidate
+        // The time that the task uses matters only if it is compared with other tasks.
+        self.began = if candidate.queue.has_slow() {
+            now()
+        } else {
+            self.since
+        };
+        let popped = candidate
             .queue
             .pop(beat, self.rules.slice)
             .expect("only a group that has tasks is chosen");
-        if level == Level::New {
+        self.lead = popped.lead;
+        if popped.level == Level::New {
             self.tried = Some((number, beat));
         }
         self.length -= 1;
-        Some(task)
+        Some(popped.task)
     }
 
     /// If there is only one group, and it is running and has already been charged in this beat,
@@ -276,7 +329,7 @@ impl<T> RunQueue<T> {
         let prompt = self.least_prompt().filter(|&(tag, _)| tag <= least);
         match prompt {
             Some((_, number)) if !self.streak.is_over(beat, self.rules.slice) => {
-                self.streak.extend(beat);
+                self.streak.add(beat);
                 number
             }
             _ => {
@@ -339,8 +392,8 @@ impl<T> RunQueue<T> {
 
     /// Records what happened since a task was popped: the beat at which that task's turn ended, and
     /// how many tasks of its group its worker was handed over to while others were waiting.
-    pub(super) fn note_turns(&mut self, hand_overs: u32, ended: u64) {
-        self.judge_new_one(ended);
+    pub(super) fn note_turns(&mut self, hand_overs: u32, ended: u64, now: impl FnOnce() -> u64) {
+        self.judge_new_one(ended, now);
         if hand_overs == 0 {
             return;
         }
@@ -352,12 +405,14 @@ impl<T> RunQueue<T> {
     }
 
     /// If the last task popped was new, records whether it was quick.
-    fn judge_new_one(&mut self, beat: u64) {
+    fn judge_new_one(&mut self, beat: u64, now: impl FnOnce() -> u64) {
         let Some((number, began)) = self.tried.take() else {
             return;
         };
         if let Some(candidate) = self.groups.get_mut(&number) {
-            candidate.queue.note_new_one(began == beat);
+            let was_quick =
+                began == beat || now().saturating_sub(self.began) < self.rules.slice_time / 2;
+            candidate.queue.note_new_one(was_quick);
             // The remaining new tasks may be prompt now.
             self.enlist(number);
         }
@@ -401,11 +456,10 @@ impl<T> RunQueue<T> {
             length -= queue.len();
             count -= here;
             let group = queue.group().clone();
-            queue.take(here, |level, task| {
+            queue.take(here, |popped| {
                 taken.push(Taken {
                     group: group.clone(),
-                    level,
-                    task,
+                    popped,
                 })
             });
         }
@@ -423,7 +477,14 @@ impl<T> RunQueue<T> {
             return;
         }
         for taken in taken.drain(..) {
-            let pushed = self.push(taken.level, taken, |taken| &taken.group, |taken| taken.task);
+            let (level, lead) = (taken.popped.level, taken.popped.lead);
+            let pushed = self.push_ahead(
+                level,
+                lead,
+                taken,
+                |taken| &taken.group,
+                |taken| taken.popped.task,
+            );
             debug_assert!(pushed.is_ok(), "the queue is open");
         }
     }
@@ -454,6 +515,7 @@ mod tests {
     fn rules() -> Arc<Rules> {
         Arc::new(Rules {
             slice: 1,
+            slice_time: BEAT,
             lead: 2 * BEAT,
             time: VirtualTime::default(),
         })
@@ -482,6 +544,11 @@ mod tests {
             push(&mut queue, &group, Level::Spent, task);
         }
         queue
+    }
+
+    fn spent(lead: i64, task: u32) -> Popped<u32> {
+        let level = Level::Spent;
+        Popped { level, lead, task }
     }
 
     fn pop_all(queue: &mut RunQueue<u32>) -> Vec<u32> {
@@ -538,14 +605,17 @@ mod tests {
                 .queue
                 .pop(self.now / BEAT, || self.now)
                 .expect("simulated tasks never end");
-            let (level, used) = match self.groups[task].1 {
+            let used = match self.groups[task].1 {
                 // A slice ends at the next beat.
-                Behaviour::Spins => (Level::Spent, BEAT - self.now % BEAT),
-                Behaviour::Chats(used) => (Level::Woken, used),
+                Spins => BEAT - self.now % BEAT,
+                Chats(used) => used,
             };
             self.now += used;
             self.usage[task] += used;
-            push(&mut self.queue, &self.groups[task].0, level, task);
+            match self.groups[task].1 {
+                Spins => assert!(self.queue.park(task, false, self.now).is_ok()),
+                Chats(_) => push(&mut self.queue, &self.groups[task].0, Level::Woken, task),
+            }
             task
         }
 
@@ -706,6 +776,243 @@ mod tests {
     }
 
     #[test]
+    fn a_task_is_interrupted_until_it_has_used_half_a_slice() {
+        let check = |uses: &[u64], expected: Level| {
+            let mut queue = queue([], [1]);
+            let mut now = 0;
+            for used in uses {
+                assert_eq!(queue.pop(0, || now), Some(1));
+                now += used;
+                assert_eq!(queue.park(1, false, now), Ok(()));
+            }
+            let candidate = queue.groups.values().next();
+            let group = &candidate.expect("there is one group").queue;
+            assert_eq!(group.len_of(expected), 1, "{uses:?}");
+        };
+        check(&[5_000], Level::Interrupted);
+        check(&[BEAT / 2 - 1], Level::Interrupted);
+        check(&[BEAT / 2], Level::Spent);
+        check(&[BEAT], Level::Spent);
+        check(&[200_000; 2], Level::Interrupted);
+        check(&[200_000; 3], Level::Spent);
+        check(&[200_000, BEAT], Level::Spent);
+        // A task that gives up every turn at once is charged a little for each.
+        check(&[0; 128], Level::Interrupted);
+        check(&[0; 129], Level::Spent);
+        // A task whose turn was due starts over.
+        check(&[BEAT, 5_000], Level::Interrupted);
+    }
+
+    #[test]
+    fn a_turn_that_takes_too_long_counts_as_one_slice() {
+        let mut queue = queue([], []);
+        let group = group(100);
+        push(&mut queue, &group, Level::Spent, 1);
+        for (task, used) in [(1, 50 * BEAT), (2, BEAT - 1), (3, BEAT), (4, BEAT + 1)] {
+            push(&mut queue, &group, Level::Woken, task);
+            assert_eq!(queue.pop(0, || 0), Some(task));
+            assert_eq!(queue.park(task, false, used), Ok(()));
+        }
+        // The order is that of arrival, except that the task that used less than a slice is first.
+        assert_eq!(pop_all(&mut queue), [2, 1, 1, 3, 4]);
+    }
+
+    #[test]
+    fn a_new_task_that_is_interrupted_does_not_make_other_new_tasks_slow() {
+        for (used, is_quick) in [(5_000, true), (BEAT, false)] {
+            let mut queue = queue([], [10, 11]);
+            // The new tasks belong to the same group as the spent ones.
+            let candidate = queue.groups.values().next();
+            let group = candidate.expect("there is one group").queue.group().clone();
+            for task in 1..4 {
+                push(&mut queue, &group, Level::New, task);
+            }
+            assert_eq!(queue.pop(0, || 0), Some(1));
+            // The task ran past a beat, so its streak is over.
+            assert_eq!(queue.pop(1, || used), Some(10));
+            let candidate = queue.groups.values().next();
+            let group = &candidate.expect("there is one group").queue;
+            assert_eq!(group.has_prompt(), is_quick, "after {used} ns");
+        }
+    }
+
+    /// What a task of a [`Crowd`] does.
+    #[derive(Clone, Copy, Debug)]
+    enum Habit {
+        /// Uses up every slice.
+        Computes,
+        /// Gives up its slice after the given number of nanoseconds.
+        Yields(u64),
+        /// Computes for the given number of nanoseconds, which may take several turns, and then
+        /// waits for as long.
+        Waits(u64),
+    }
+
+    /// One group's tasks on a worker without a thread.
+    struct Crowd {
+        queue: RunQueue<usize>,
+        group: Group,
+        habits: Vec<Habit>,
+        now: u64,
+        /// The time used by each task, in nanoseconds.
+        usage: Vec<u64>,
+        /// How much each task still has to compute before it waits.
+        left: Vec<u64>,
+        /// When each task became ready, or `None` if it has not run yet.
+        ready: Vec<Option<u64>>,
+        /// The longest time that each task was ready before it ran.
+        longest: Vec<u64>,
+        /// The waiting tasks, and when they will be woken.
+        waiting: Vec<(u64, usize)>,
+    }
+
+    impl Crowd {
+        fn new(habits: &[Habit]) -> Crowd {
+            let mut crowd = Crowd {
+                queue: RunQueue::of_worker(&rules()),
+                group: group(100),
+                habits: habits.to_vec(),
+                now: 0,
+                usage: vec![0; habits.len()],
+                left: vec![0; habits.len()],
+                ready: vec![None; habits.len()],
+                longest: vec![0; habits.len()],
+                waiting: Vec::new(),
+            };
+            for task in 0..habits.len() {
+                crowd.left[task] = crowd.burst(task);
+                push(&mut crowd.queue, &crowd.group, Level::New, task);
+            }
+            crowd
+        }
+
+        fn burst(&self, task: usize) -> u64 {
+            match self.habits[task] {
+                Habit::Computes => u64::MAX,
+                Habit::Yields(used) | Habit::Waits(used) => used,
+            }
+        }
+
+        /// Runs one task for one turn.
+        fn turn(&mut self) {
+            let (woken, waiting) = self.waiting.iter().partition(|(at, _)| *at <= self.now);
+            self.waiting = waiting;
+            for (at, task) in woken {
+                self.ready[task] = Some(at);
+                push(&mut self.queue, &self.group, Level::Woken, task);
+            }
+            let Some(task) = self.queue.pop(self.now / BEAT, || self.now) else {
+                self.now += 1_000;
+                return;
+            };
+            let waited = self.now - self.ready[task].unwrap_or(self.now);
+            self.longest[task] = self.longest[task].max(waited);
+            let used = self.left[task].min(BEAT - self.now % BEAT);
+            self.now += used;
+            self.usage[task] += used;
+            self.left[task] -= used;
+            self.ready[task] = Some(self.now);
+            let is_done = self.left[task] == 0;
+            if is_done {
+                self.left[task] = self.burst(task);
+            }
+            match self.habits[task] {
+                Habit::Waits(time) if is_done => self.waiting.push((self.now + time, task)),
+                _ => assert_eq!(self.queue.park(task, false, self.now), Ok(())),
+            }
+        }
+
+        /// Runs until no task has been waiting since the beginning, and then starts measuring.
+        fn settle(&mut self) {
+            while self.ready.contains(&None) {
+                self.turn();
+            }
+            self.run(3 * self.habits.len());
+            self.usage.fill(0);
+            self.longest.fill(0);
+        }
+
+        /// Returns how much more one task has used than another, at most.
+        fn spread(&self) -> u64 {
+            let most = self.usage.iter().max().expect("there are tasks");
+            let least = self.usage.iter().min().expect("there are tasks");
+            most - least
+        }
+
+        fn run(&mut self, turns: usize) {
+            (0..turns).for_each(|_| self.turn());
+        }
+    }
+
+    #[test]
+    fn tasks_that_compute_take_turns() {
+        for tasks in [1, 2, 10, 1_000] {
+            let mut crowd = Crowd::new(&vec![Habit::Computes; tasks]);
+            crowd.settle();
+            crowd.run(5 * tasks);
+            assert_eq!(crowd.usage, vec![5 * BEAT; tasks]);
+            assert_eq!(crowd.longest, vec![(tasks as u64 - 1) * BEAT; tasks]);
+        }
+    }
+
+    #[test]
+    fn a_task_that_computes_a_little_does_not_wait_for_a_round_of_the_others() {
+        // Now and then, the clock beats during one of the short turns.
+        for used in [4_000, 7_000, 30_000] {
+            let mut habits = vec![Habit::Computes; 1_000];
+            habits.push(Habit::Waits(used));
+            let mut crowd = Crowd::new(&habits);
+            crowd.settle();
+            crowd.run(100_000);
+            let little = crowd
+                .longest
+                .pop()
+                .expect("the last task computes a little");
+            assert!(little <= 3 * BEAT, "{little} ns with turns of {used} ns");
+            crowd.usage.pop();
+            assert!(crowd.spread() <= 3 * BEAT, "{} ns", crowd.spread());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn tasks_of_a_group_get_equal_shares_and_none_waits_for_more_than_two_rounds(
+            computing in 1_usize..40,
+            yielding in proptest::collection::vec(1..BEAT, 0..10),
+        ) {
+            let mut habits = vec![Habit::Computes; computing];
+            habits.extend(yielding.iter().map(|used| Habit::Yields(*used)));
+            let mut crowd = Crowd::new(&habits);
+            crowd.settle();
+            crowd.run(3_000);
+            let round = (habits.len() as u64 + 1) * BEAT;
+            prop_assert!(crowd.longest.iter().all(|waited| *waited <= 2 * round), "{:?}", crowd.longest);
+            crowd.usage.truncate(computing);
+            prop_assert!(crowd.spread() <= 3 * BEAT, "{:?}", crowd.usage);
+        }
+
+        #[test]
+        fn tasks_that_are_woken_over_and_over_take_nothing_from_the_order_of_the_others(
+            computing in 1_usize..40,
+            waiting in proptest::collection::vec(1_000..3 * BEAT, 0..10),
+            yielding in proptest::collection::vec(1..BEAT, 0..10),
+        ) {
+            let mut habits = vec![Habit::Computes; computing];
+            habits.extend(waiting.iter().map(|used| Habit::Waits(*used)));
+            habits.extend(yielding.iter().map(|used| Habit::Yields(*used)));
+            let mut crowd = Crowd::new(&habits);
+            crowd.settle();
+            crowd.run(3_000);
+            // Between two turns of spent tasks, a streak of woken tasks may run for two slices, and
+            // then an interrupted task for one.
+            let round = (habits.len() as u64 + 1) * BEAT;
+            prop_assert!(crowd.longest.iter().all(|waited| *waited <= 8 * round), "{:?}", crowd.longest);
+            crowd.usage.truncate(computing);
+            prop_assert!(crowd.spread() <= 3 * BEAT, "{:?}", crowd.usage);
+        }
+    }
+
+    #[test]
     fn woken_tasks_run_before_spent_tasks_and_both_run_in_order() {
         assert_eq!(pop_all(&mut queue([1, 2, 3], [10, 11])), [1, 2, 3, 10, 11]);
     }
@@ -738,8 +1045,7 @@ mod tests {
         }
         taken.extend(std::iter::from_fn(|| queue.pop(0, || 0)).map(|task| Taken {
             group: busy.clone(),
-            level: Level::Spent,
-            task,
+            popped: spent(0, task),
         }));
         assert_eq!(taken.len(), 2_001, "no task is lost");
     }
@@ -771,7 +1077,7 @@ mod tests {
         victim.take(3, &mut taken);
         let kinds: Vec<_> = taken
             .iter()
-            .map(|taken| (taken.level, taken.task))
+            .map(|taken| (taken.popped.level, taken.popped.task))
             .collect();
         assert_eq!(
             kinds,
@@ -800,7 +1106,10 @@ mod tests {
         let mut taken = Vec::new();
         victim.take(3, &mut taken);
         assert_eq!(
-            taken.iter().map(|taken| taken.task).collect::<Vec<_>>(),
+            taken
+                .iter()
+                .map(|taken| taken.popped.task)
+                .collect::<Vec<_>>(),
             [0, 1, 6]
         );
     }
@@ -851,8 +1160,7 @@ mod tests {
         assert_eq!(refused, Err(2));
         let mut taken = vec![Taken {
             group,
-            level: Level::Spent,
-            task: 3,
+            popped: spent(0, 3),
         }];
         queue.append(&mut taken);
         assert_eq!(taken.len(), 1);
@@ -860,8 +1168,8 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_is_not_read_while_one_group_runs_within_a_beat() {
-        let mut queue = queue(0..2 * MAX_STREAK, [9000]);
+    fn the_clock_is_not_read_while_one_group_of_prompt_tasks_runs_within_a_beat() {
+        let mut queue = queue(0..2 * MAX_STREAK, []);
         let mut asked = 0;
         while queue
             .pop(0, || {

@@ -155,7 +155,11 @@ impl Shared {
         let is_over = is_spent || matches!(turn, Turn::Spent(_) | Turn::Interrupted(_));
         let pushed = match turn {
             Turn::Ended => return,
-            Turn::Spent(task) => worker.queue.park(Task::Parked(task)),
+            Turn::Spent(task) => {
+                let now = self.pool.clock.now();
+                let was_handed_over = local.was_handed_over();
+                worker.queue.park(Task::Parked(task), was_handed_over, now)
+            }
             Turn::Woken(task) | Turn::Interrupted(task) => {
                 let level = if is_spent { Level::Spent } else { Level::Woken };
                 worker.queue.push(level, task)
