@@ -54,8 +54,13 @@ impl<'a> Row<'a> {
     }
 
     /// Uses the 99th percentile as the figure instead of the median.
-    pub fn ninety_ninth(mut self) -> Row<'a> {
-        self.quantile = 0.99;
+    pub fn ninety_ninth(self) -> Row<'a> {
+        self.at(0.99)
+    }
+
+    /// Uses the quantile for a fraction as the figure instead of the median.
+    pub fn at(mut self, fraction: f64) -> Row<'a> {
+        self.quantile = fraction;
         self
     }
 
