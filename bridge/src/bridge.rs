@@ -2,11 +2,11 @@
 
 use crate::error::InstanceError;
 use crate::file;
-use crate::pool::Pool;
+use crate::pool::{Call, Pool};
 use crate::{Answer, Argument, CallError, LoadError};
 use async_io::Timer;
 use futures_lite::FutureExt;
-use futures_lite::future::block_on;
+use futures_lite::future::{block_on, pending};
 use lunatic_vm::{BuildError, Limit, Module, Stdio, Vm};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A module that is ready to be called. Cheap to clone. Any number of threads can call it
 /// concurrently.
@@ -25,7 +25,10 @@ use std::time::Duration;
 /// call traps, reaches a limit or is abandoned, its instance is discarded, and the next call gets a
 /// new one.
 ///
-/// Every call has a blocking and an asynchronous form. Dropping the future terminates the call.
+/// Every call has a blocking and an asynchronous form. Dropping the future terminates the call. A
+/// blocking call that finds an idle instance starts on the calling thread, which is much faster than
+/// waking another thread. If the function waits, or takes longer than a tick or two, it continues on
+/// the machine's threads. Asynchronous calls run only there, so they never block an executor.
 ///
 /// ```
 /// use lunatic_bridge::{Bridge, CallError};
@@ -202,16 +205,69 @@ impl Builder {
     }
 }
 
-/// Drops a call if it takes longer than `time`.
-pub(crate) async fn within<E: From<CallError>>(
+/// A call that is in the queue.
+pub(crate) struct Begun {
+    call: Call,
+    limit: Option<Within>,
+}
+
+impl Begun {
+    /// Runs the function on the current thread, unless it takes long, and then waits for the answer,
+    /// but no longer than the time limit.
+    pub(crate) fn run(
+        self,
+        vm: &Vm,
+    ) -> impl Future<Output = Result<Answer, CallError>> + Send + use<> {
+        limited(self.limit, self.call.run(vm))
+    }
+
+    /// Runs the function on the machine's threads, and waits for the answer, but no longer than the
+    /// time limit.
+    pub(crate) fn hand_over(self) -> impl Future<Output = Result<Answer, CallError>> + Send {
+        limited(self.limit, self.call.hand_over())
+    }
+}
+
+async fn limited(
+    limit: Option<Within>,
+    call: impl Future<Output = Result<Answer, CallError>>,
+) -> Result<Answer, CallError> {
+    match limit {
+        None => call.await,
+        Some(limit) => limit.of(call).await,
+    }
+}
+
+/// A time limit that has begun.
+#[derive(Clone, Copy)]
+pub(crate) struct Within {
+    began: Instant,
     time: Duration,
-    call: impl Future<Output = Result<Answer, E>>,
-) -> Result<Answer, E> {
-    let time_is_over = async {
-        Timer::after(time).await;
-        Err(CallError::TimedOut(time).into())
-    };
-    call.or(time_is_over).await
+}
+
+impl Within {
+    pub(crate) fn from_now(time: Duration) -> Within {
+        Within {
+            began: Instant::now(),
+            time,
+        }
+    }
+
+    /// Drops a call if the time is over before it returns.
+    pub(crate) async fn of<E: From<CallError>>(
+        self,
+        call: impl Future<Output = Result<Answer, E>>,
+    ) -> Result<Answer, E> {
+        let Within { began, time } = self;
+        let time_is_over = async {
+            match began.checked_add(time) {
+                Some(end) => Timer::at(end).await,
+                None => pending().await,
+            };
+            Err(CallError::TimedOut(time).into())
+        };
+        call.or(time_is_over).await
+    }
 }
 
 /// Returns the name of the module in a file, for use in reports.
@@ -304,7 +360,11 @@ impl Bridge {
     ///
     /// The same as [`call`](Self::call).
     pub fn invoke(&self, function: &str, argument: Argument) -> Result<Answer, CallError> {
-        block_on(self.invoke_async(function, argument))
+        let begun = Begun {
+            limit: self.time.map(Within::from_now),
+            call: self.pool.call_patiently(function, argument),
+        };
+        block_on(begun.run(&self.vm))
     }
 
     /// Calls a function with any argument. Dropping the future terminates the call.
@@ -317,23 +377,20 @@ impl Bridge {
         function: &str,
         argument: Argument,
     ) -> Result<Answer, CallError> {
-        self.begin(function, argument, self.time).await
+        self.begin(function, argument, self.time).hand_over().await
     }
 
-    /// Begins a call, which is in the queue by the time this method returns. The future waits for
-    /// the answer, but no longer than the time limit, if there is one.
+    /// Begins a call, which is in the queue by the time this method returns. Its time limit, if
+    /// there is one, begins now.
     pub(crate) fn begin(
         &self,
         function: &str,
         argument: Argument,
         time: Option<Duration>,
-    ) -> impl Future<Output = Result<Answer, CallError>> + Send + use<> {
-        let call = self.pool.call(function, argument);
-        async move {
-            match time {
-                None => call.await,
-                Some(time) => within(time, call).await,
-            }
+    ) -> Begun {
+        Begun {
+            limit: time.map(Within::from_now),
+            call: self.pool.call(function, argument),
         }
     }
 
@@ -349,12 +406,17 @@ impl Bridge {
         function: &str,
         argument: Argument,
     ) -> Result<Answer, CallError> {
-        self.begin(function, argument, Some(time)).await
+        self.begin(function, argument, Some(time)).hand_over().await
     }
 
     /// Returns the time limit for calls that do not have their own.
     pub(crate) fn time(&self) -> Option<Duration> {
         self.time
+    }
+
+    /// Returns the machine that the instances run on.
+    pub(crate) fn vm(&self) -> &Vm {
+        &self.vm
     }
 
     /// Waits until everything that functions have printed so far has been written.

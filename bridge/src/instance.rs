@@ -2,7 +2,6 @@
 
 use crate::{Answer, Argument, CallError};
 use lunatic_vm::{Exit, FuncType, Live, Module, Trap, Val, ValType};
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The first byte of a result that is returned as an address and a length.
@@ -64,8 +63,9 @@ pub(crate) struct Instance {
     panic: Option<u32>,
     /// The pages that were added to the memory for arguments and results.
     area: Option<Area>,
-    /// The functions called so far. There are never more of them than the module exports.
-    functions: HashMap<Box<str>, Signature>,
+    /// The functions called so far. There are never more of them than the module exports, and there
+    /// are usually only a few.
+    functions: Vec<(Box<str>, Signature)>,
 }
 
 /// A function's calling convention.
@@ -99,7 +99,7 @@ impl Instance {
             can_free,
             panic: None,
             area: None,
-            functions: HashMap::new(),
+            functions: Vec::new(),
         }
     }
 
@@ -164,20 +164,22 @@ impl Instance {
         argument: &Argument,
     ) -> Result<Answer, CallError> {
         let bytes = argument.bytes();
-        let mut parameters = vec![Val::I32(0), Val::I32((bytes.len() as u32).cast_signed())];
-        if let Argument::Image { width, height, .. } = argument {
-            parameters.extend([
-                Val::I32(width.cast_signed()),
-                Val::I32(height.cast_signed()),
-            ]);
-        }
+        let number = |number: u32| Val::I32(number.cast_signed());
+        let length = number(bytes.len() as u32);
+        let (mut parameters, count) = match argument {
+            Argument::Image { width, height, .. } => {
+                ([number(0), length, number(*width), number(*height)], 4)
+            }
+            _ => ([number(0), length, number(0), number(0)], 2),
+        };
+        let parameters = &mut parameters[..count];
         let Some(signature) = self
             .signature(function)
             .filter(|known| known.parameters == parameters.len())
         else {
             // The call itself reports what is wrong with the parameters.
             return Err(live
-                .call(function, &parameters)
+                .call(function, parameters)
                 .await
                 .map_err(ended)
                 .expect_err("the parameters do not match the function's type"));
@@ -193,7 +195,7 @@ impl Instance {
         live.write(index, bytes).map_err(out_of_bounds)?;
         parameters[0] = Val::I32(index.cast_signed());
 
-        match live.call(function, &parameters).await.map_err(ended)?[..] {
+        match live.call(function, parameters).await.map_err(ended)?[..] {
             [Val::I32(length)] => {
                 let length = usize::try_from(length).map_err(|_| {
                     CallError::Answer(format!(
@@ -212,7 +214,8 @@ impl Instance {
     }
 
     fn signature(&mut self, function: &str) -> Option<Signature> {
-        if let Some(&known) = self.functions.get(function) {
+        let known = self.functions.iter().find(|(name, _)| **name == *function);
+        if let Some(&(_, known)) = known {
             return Some(known);
         }
         let ty = self.module.function(function)?;
@@ -220,7 +223,7 @@ impl Instance {
             parameters: ty.params().len(),
             convention: Convention::of(&ty),
         };
-        self.functions.insert(function.into(), signature);
+        self.functions.push((function.into(), signature));
         Some(signature)
     }
 

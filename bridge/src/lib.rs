@@ -50,6 +50,7 @@ mod error;
 mod file;
 mod instance;
 mod pool;
+mod queue;
 mod worker;
 
 pub use argument::{Answer, Argument};

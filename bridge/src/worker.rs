@@ -2,7 +2,7 @@
 
 mod watch;
 
-use crate::bridge::within;
+use crate::bridge::{Begun, Within};
 use crate::file::read_regular;
 use crate::{Answer, Argument, Bridge, Builder, CallError, LoadError};
 use async_channel::{Receiver, Sender};
@@ -10,7 +10,7 @@ use async_io::Timer;
 use async_lock::RwLock;
 use futures_lite::future::block_on;
 use lunatic_vm::restart::{Backoff, Decision, Intensity, Restarts};
-use lunatic_vm::{Exit, Module};
+use lunatic_vm::{Exit, Module, Vm};
 use lunatic_watch::StopOnDrop;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -326,7 +326,7 @@ impl Worker {
     ///
     /// The same as [`call`](Self::call).
     pub fn invoke(&self, function: &str, argument: Argument) -> Result<Answer, WorkerError> {
-        block_on(self.invoke_async(function, argument))
+        block_on(self.invoke_limited(function, argument, Bridge::time, Begun::run))
     }
 
     /// Calls a function with any argument. Dropping the future terminates the call.
@@ -339,17 +339,21 @@ impl Worker {
         function: &str,
         argument: Argument,
     ) -> Result<Answer, WorkerError> {
-        self.invoke_limited(function, argument, Bridge::time).await
+        let hand_over = |call: Begun, _: &Vm| call.hand_over();
+        self.invoke_limited(function, argument, Bridge::time, hand_over)
+            .await
     }
 
-    /// Calls a function with the time limit that `time` chooses for the bridge in use.
-    async fn invoke_limited(
+    /// Calls a function with the time limit that `time` chooses for the bridge in use. `run` waits
+    /// for the answer.
+    async fn invoke_limited<F: Future<Output = Result<Answer, CallError>>>(
         &self,
         function: &str,
         argument: Argument,
         time: impl Fn(&Bridge) -> Option<Duration>,
+        run: impl FnOnce(Begun, &Vm) -> F,
     ) -> Result<Answer, WorkerError> {
-        let (version, call) = loop {
+        let (version, call, vm) = loop {
             let not_before = {
                 let current = self.shared.current.read().await;
                 if current.has_stopped {
@@ -362,13 +366,13 @@ impl Worker {
                     None => {
                         let bridge = &current.bridge;
                         let call = bridge.begin(function, argument, time(bridge));
-                        break (current.version, call);
+                        break (current.version, call, bridge.vm().clone());
                     }
                 }
             };
             Timer::at(not_before).await;
         };
-        let answer = call.await;
+        let answer = run(call, &vm).await;
         if let Err(CallError::Ended(exit)) = &answer {
             self.shared.crashed(version, exit.clone()).await;
         }
@@ -388,7 +392,9 @@ impl Worker {
         argument: Argument,
     ) -> Result<Answer, WorkerError> {
         // The limit includes the delay after a crash.
-        within(time, self.invoke_limited(function, argument, |_| None)).await
+        let hand_over = |call: Begun, _: &Vm| call.hand_over();
+        let call = self.invoke_limited(function, argument, |_| None, hand_over);
+        Within::from_now(time).of(call).await
     }
 
     /// Waits until everything that functions have printed so far has been written.

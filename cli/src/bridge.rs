@@ -54,7 +54,7 @@ struct Described {
 /// Serves requests until standard input ends.
 pub(crate) fn bridge(bridge: &command_line::Bridge) -> Outcome {
     crate::log_lines::start(0);
-    let builder = builder(&bridge.bounds).instances(bridge.instances.get());
+    let builder = builder(&bridge.bounds)?.instances(bridge.instances.get());
     let worker = Worker::builder()
         .bridge(builder)
         .start(&bridge.file)

@@ -1,8 +1,8 @@
 //! `lunatic call`: calls a function in a module with a value or an image.
 
 use crate::command_line::{Call, CallBounds};
-use crate::failure::{Failure, Outcome};
-use crate::{status, stdout};
+use crate::failure::{Failure, Outcome, not_started};
+use crate::{run, status, stdout};
 use lunatic_bridge::{Answer, Argument, Bridge, Builder, CallError, LoadError};
 use lunatic_vm::printable;
 use std::io::{ErrorKind, Read};
@@ -12,7 +12,7 @@ use std::path::Path;
 /// unchanged.
 pub(crate) fn call(call: &Call) -> Outcome {
     let argument = argument(call)?;
-    let bridge = builder(&call.bounds)
+    let bridge = builder(&call.bounds)?
         .from_file(&call.file)
         .map_err(|error| not_loaded(&call.file, &error))?;
     let answer = bridge.invoke(&call.function, argument).and_then(|answer| {
@@ -43,9 +43,16 @@ pub(crate) fn call(call: &Call) -> Outcome {
     .map(|_| 0)
 }
 
-/// Returns a builder for a bridge with the given limits.
-pub(crate) fn builder(bounds: &CallBounds) -> Builder {
-    let mut builder = Bridge::builder();
+/// Returns a builder for a bridge with the given limits, on a machine that caches compiled code.
+pub(crate) fn builder(bounds: &CallBounds) -> Result<Builder, Failure> {
+    let vm = run::builder()
+        .cache(run::cache())
+        .build()
+        .map_err(not_started)?;
+    // The process exits once it has made its calls, which frees everything the machine holds faster
+    // than dropping it would.
+    std::mem::forget(vm.clone());
+    let mut builder = Bridge::builder().vm(vm);
     if let Some(bytes) = bounds.max_memory {
         builder = builder.memory(bytes);
     }
@@ -58,7 +65,7 @@ pub(crate) fn builder(bounds: &CallBounds) -> Builder {
     for prefix in &bounds.allow {
         builder = builder.allow(prefix);
     }
-    builder
+    Ok(builder)
 }
 
 /// Returns the failure to report when a module cannot be loaded.

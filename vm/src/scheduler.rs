@@ -17,6 +17,7 @@ mod contain;
 mod group;
 mod group_queue;
 mod idle;
+mod lent;
 mod pool;
 mod queue;
 mod slot;
@@ -30,6 +31,8 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
+
+pub(crate) use self::lent::is_lent;
 
 pub use self::group::{Group, Weight, WeightError};
 pub use self::pool::WorkerCounts;
@@ -138,6 +141,46 @@ impl Scheduler {
         self.spawner.spawn_in(group, future);
     }
 
+    /// Calls `wake`, and gives the first waiting task that this makes ready a turn on the calling
+    /// thread instead of on a worker.
+    ///
+    /// This saves handing the task to another thread, and is meant for threads that would otherwise
+    /// only wait for what the task does. Any other tasks that become ready are queued as usual. A
+    /// task runs on only one thread at a time: one that is already queued or running is left to its
+    /// worker. The turn lasts until the task waits or completes or its slice is over, in which case
+    /// it continues on a worker. The clock beats in the meantime, and the time is charged to the
+    /// task's group. The hook set by [`Builder::on_worker_start`] is called before the turn, and
+    /// what it returns is dropped afterwards.
+    ///
+    /// On a worker, or inside another call of this method, this only calls `wake`. A
+    /// [shutdown](Self::shutdown) does not wait for a turn in progress.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use lunatic_vm::scheduler::Scheduler;
+    /// use std::thread;
+    ///
+    /// let scheduler = Scheduler::builder().workers(1).build()?;
+    /// let (ask, asked) = async_channel::unbounded::<u64>();
+    /// let (answer, answered) = std::sync::mpsc::channel();
+    /// scheduler.spawn(async move {
+    ///     while let Ok(number) = asked.recv().await {
+    ///         let reply = (number * number, thread::current().id());
+    ///         answer.send(reply).expect("the caller is still waiting");
+    ///     }
+    /// });
+    /// while !scheduler.is_idle() {
+    ///     thread::yield_now();
+    /// }
+    /// scheduler.run_woken(|| ask.try_send(7).expect("the task is receiving"));
+    /// assert_eq!(answered.recv(), Ok((49, thread::current().id())));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn run_woken(&self, wake: impl FnOnce()) {
+        lent::run_woken(self.shared(), wake);
+    }
+
     /// Returns a handle that can spawn tasks but does not keep the scheduler running. Tasks may
     /// hold such a handle.
     pub fn spawner(&self) -> Spawner {
@@ -158,8 +201,8 @@ impl Scheduler {
         self.pool().clock.beats()
     }
 
-    /// Returns whether the scheduler is idle: no task is running, no task is ready, and every
-    /// thread, including the ticker, is sleeping without a timeout.
+    /// Returns whether the scheduler is idle: no task is running, no task is ready, and each of its
+    /// threads, including the ticker, is sleeping without a timeout.
     ///
     /// Once idle, the scheduler stays idle until another thread spawns or wakes a task or shuts the
     /// scheduler down. It becomes idle at most one period after the last worker falls asleep.
@@ -359,11 +402,12 @@ impl Builder {
         self
     }
 
-    /// Sets a hook that is called on each worker thread before its first task.
+    /// Sets a hook that is called on each worker thread before its first task, and on other threads
+    /// before each turn that they give a task with [`Scheduler::run_woken`].
     ///
-    /// The hook's return value stays on that thread and is dropped after the worker's last task.
-    /// Use this, for example, to enter another library's runtime if the guard must not leave the
-    /// thread.
+    /// The hook's return value stays on that thread and is dropped after the worker's last task, or
+    /// after the turn. Use this, for example, to enter another library's runtime if the guard must
+    /// not leave the thread.
     ///
     /// # Examples
     ///
@@ -431,7 +475,10 @@ impl Builder {
                 period,
             });
         let clock = Clock::new(timing, self.beat, ticker_parker.unparker());
-        let shared = Arc::new(Shared::new(WorkerPool::new(unparkers, clock, self.slice)));
+        let shared = Arc::new(Shared::new(
+            WorkerPool::new(unparkers, clock, self.slice),
+            self.start,
+        ));
         // Returning early drops this scheduler, which stops the threads that have already started.
         let scheduler = Scheduler {
             spawner: Spawner {
@@ -441,11 +488,10 @@ impl Builder {
             threads: Mutex::new(Vec::with_capacity(workers + 1)),
         };
 
-        let start = Arc::new(self.start);
         for (index, parker) in parkers.into_iter().enumerate() {
-            let (anchor, start) = (Arc::clone(&scheduler.spawner.anchor), Arc::clone(&start));
+            let anchor = Arc::clone(&scheduler.spawner.anchor);
             shared.expect_worker();
-            let body = move || worker::work(anchor, index, parker, &start);
+            let body = move || worker::work(anchor, index, parker);
             if let Err(error) = scheduler.start_thread(format!("lunatic-worker-{index}"), body) {
                 shared.lose_worker();
                 return Err(error);
@@ -480,7 +526,7 @@ fn invalid(sentence: &str) -> io::Error {
 mod tests {
     use std::future::{pending, poll_fn};
     use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-    use std::sync::mpsc::{Sender, channel};
+    use std::sync::mpsc::{Receiver, Sender, channel};
     use std::task::{Poll, Waker};
 
     use super::*;
@@ -744,6 +790,215 @@ mod tests {
             .map(|worker| worker.tasks_stolen)
             .sum();
         assert_eq!(stolen, 1);
+    }
+
+    /// Spawns a task that counts its turns and waits in between. Returns its waker's receiver.
+    fn counting(scheduler: &Scheduler, sender: &Sender<thread::ThreadId>) -> Receiver<Waker> {
+        let (outside, wakers) = channel();
+        let sender = sender.clone();
+        scheduler.spawn(async move {
+            loop {
+                be_woken_by(&outside).await;
+                let here = thread::current().id();
+                sender.send(here).expect("the test is receiving");
+            }
+        });
+        wait_until_idle(scheduler);
+        wakers
+    }
+
+    #[test]
+    fn a_woken_task_runs_on_the_thread_that_lends_itself() {
+        let scheduler = manual(1);
+        let (sender, turns) = channel();
+        let wakers = counting(&scheduler, &sender);
+        let others = counting(&scheduler, &sender);
+        let next = |wakers: &Receiver<Waker>| wakers.recv().expect("the task sends its waker");
+        let (first, second) = (next(&wakers), next(&others));
+        // Only the first task that is woken runs here.
+        scheduler.run_woken(|| {
+            first.wake();
+            second.wake();
+        });
+        let here = thread::current().id();
+        let ran: Vec<_> = turns.iter().take(2).collect();
+        assert_eq!(ran.iter().filter(|&&thread| thread == here).count(), 1);
+        // Inside another call, the task goes where the outer call sends it.
+        let first = next(&wakers);
+        scheduler.run_woken(|| scheduler.run_woken(|| first.wake()));
+        assert_eq!(turns.recv(), Ok(here));
+        // A thread that is lent by another scheduler is not lent again.
+        let other = manual(1);
+        let elsewhere = counting(&other, &sender);
+        let (first, elsewhere) = (next(&wakers), next(&elsewhere));
+        scheduler.run_woken(|| other.run_woken(|| elsewhere.wake()));
+        assert_ne!(turns.recv(), Ok(here));
+        scheduler.run_woken(|| first.wake());
+        assert_eq!(turns.recv(), Ok(here));
+        wait_until_idle(&scheduler);
+    }
+
+    #[test]
+    fn a_task_that_is_lent_a_thread_continues_on_a_worker_once_its_slice_is_over() {
+        let started = Arc::new(AtomicUsize::new(0));
+        let hooked = Arc::clone(&started);
+        let (sender, turns) = channel();
+        let scheduler = Scheduler::builder()
+            .workers(1)
+            .manual_ticker()
+            .on_worker_start(move || Box::new(hooked.fetch_add(1, Ordering::SeqCst)))
+            .build()
+            .expect("a few threads can be started");
+        let (outside, wakers) = channel();
+        scheduler.spawn(async move {
+            for end in 0..3 {
+                be_woken_by(&outside).await;
+                let before = thread::current().id();
+                match end {
+                    0 => spent().await,
+                    1 => {
+                        end_slice();
+                        yield_once().await;
+                    }
+                    _ => yield_once().await,
+                }
+                let turn = (before, thread::current().id());
+                sender.send(turn).expect("the test is receiving");
+            }
+        });
+        wait_until_idle(&scheduler);
+        for turn in 1..=3 {
+            let waker = wakers.recv().expect("the task sends its waker");
+            scheduler.run_woken(|| waker.wake());
+            let (before, after) = turns.recv().expect("the task runs");
+            assert_eq!(before, thread::current().id());
+            assert_ne!(after, before);
+            // The worker called the hook once.
+            assert_eq!(started.load(Ordering::SeqCst), 1 + turn);
+            wait_until_idle(&scheduler);
+        }
+        // A slice that a task ended elsewhere is not counted as a worker's.
+        assert_eq!(scheduler.counts()[0].slices_spent, 0);
+    }
+
+    #[test]
+    fn a_panic_on_a_lent_thread_ends_only_the_task() {
+        let scheduler = manual(1);
+        let (outside, wakers) = channel();
+        scheduler.spawn(async move {
+            be_woken_by(&outside).await;
+            panic!("on purpose");
+        });
+        let waker = wakers.recv().expect("the task sends its waker");
+        wait_until_idle(&scheduler);
+        scheduler.run_woken(|| waker.wake());
+        assert!(scheduler.is_idle());
+        // If the closure panics, the task that it woke is not lost.
+        let (sender, turns) = channel();
+        let wakers = counting(&scheduler, &sender);
+        let waker = wakers.recv().expect("the task sends its waker");
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            scheduler.run_woken(|| {
+                waker.wake();
+                panic!("on purpose");
+            })
+        }));
+        assert!(caught.is_err());
+        assert_ne!(turns.recv(), Ok(thread::current().id()));
+    }
+
+    #[test]
+    fn the_clock_beats_while_a_thread_is_lent_and_its_group_is_charged() {
+        let beats = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&beats);
+        let scheduler = Scheduler::builder()
+            .workers(1)
+            .on_beat(move || {
+                counter.fetch_add(1, Ordering::SeqCst);
+            })
+            .build()
+            .expect("a few threads can be started");
+        let group = Group::new(Weight::default());
+        let (outside, wakers) = channel();
+        scheduler.spawn_in(&group, async move {
+            be_woken_by(&outside).await;
+            let began = beats.load(Ordering::SeqCst);
+            while beats.load(Ordering::SeqCst) < began + 5 {
+                std::hint::spin_loop();
+            }
+        });
+        let waker = wakers.recv().expect("the task sends its waker");
+        wait_until_idle(&scheduler);
+        let before = group.tag();
+        scheduler.run_woken(|| waker.wake());
+        assert!(group.tag() >= before.later(5 * scheduler.pool().clock.period()));
+        wait_until_idle(&scheduler);
+    }
+
+    #[test]
+    fn no_task_is_lost_or_run_twice_at_once_while_threads_are_lent() {
+        const TASKS: usize = 50;
+        const TURNS: usize = 400;
+        let scheduler = manual(2);
+        let (outside, wakers) = channel::<Waker>();
+        let (sender, ends) = channel();
+        let turns = Arc::new(AtomicUsize::new(0));
+        for number in 0..TASKS {
+            let (end, outside) = (NotifyOnDrop::new(&sender, number), outside.clone());
+            let turns = Arc::clone(&turns);
+            let busy = AtomicBool::new(false);
+            scheduler.spawn(async move {
+                let _end = end;
+                for turn in 0..TURNS {
+                    assert!(
+                        !busy.swap(true, Ordering::SeqCst),
+                        "two threads are running task {number} at the same time"
+                    );
+                    turns.fetch_add(1, Ordering::Relaxed);
+                    busy.store(false, Ordering::SeqCst);
+                    match (number + turn) % 4 {
+                        0 => spent().await,
+                        1 => yield_once().await,
+                        _ => be_woken_by(&outside).await,
+                    }
+                }
+            });
+        }
+        drop((outside, sender));
+        let wakers = Mutex::new(wakers);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    loop {
+                        let waker = lock(&wakers).recv();
+                        let Ok(waker) = waker else { return };
+                        let early = waker.clone();
+                        scheduler.run_woken(|| waker.wake());
+                        // This wakes the task a second time, wherever it is.
+                        early.wake();
+                    }
+                });
+            }
+        });
+        assert_eq!(ends.iter().count(), TASKS);
+        assert_eq!(turns.load(Ordering::Relaxed), TASKS * TURNS);
+    }
+
+    #[test]
+    fn a_task_that_is_woken_after_shutdown_does_not_run_on_a_lent_thread() {
+        let scheduler = manual(1);
+        let (sender, dropped) = channel();
+        let (outside, wakers) = channel();
+        let notifier = NotifyOnDrop::new(&sender, "dropped");
+        scheduler.spawn(async move {
+            let _notifier = notifier;
+            be_woken_by(&outside).await;
+            panic!("ran after shutdown");
+        });
+        let waker = wakers.recv().expect("the task sends its waker");
+        scheduler.shutdown();
+        scheduler.run_woken(|| waker.wake());
+        assert_eq!(dropped.try_recv(), Ok("dropped"));
     }
 
     #[test]

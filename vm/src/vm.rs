@@ -494,6 +494,45 @@ impl Vm {
         futures_lite::future::block_on(future)
     }
 
+    /// Calls `wake`, and gives the first process that this wakes a turn on the current thread,
+    /// instead of on one of the machine's threads.
+    ///
+    /// A host thread that passes work to a process and waits for the result spends most of that
+    /// time on being woken. This method avoids that for short work. The process can be killed and
+    /// reaches its limits as usual, and if it ends, only the process ends. After a tick or two, or
+    /// once it waits, the process continues on the machine's threads, so this method returns in time
+    /// no matter what the process does.
+    ///
+    /// If the process is already running or queued, or if this method is called in a host function
+    /// or in one of the host's closures that a process runs, this only calls `wake`.
+    ///
+    /// ```
+    /// use lunatic_vm::{Exit, Val, Vm};
+    ///
+    /// let vm = Vm::builder().build()?;
+    /// let module = vm.module("double", br#"(module (func (export "double") (param i32) (result i32) local.get 0 local.get 0 i32.add))"#)?;
+    /// let (ask, asked) = async_channel::unbounded();
+    /// let (answer, answered) = async_channel::unbounded();
+    /// vm.environment(vm.config()).drive(&module, "doubler", |live| Box::pin(async move {
+    ///     while let Ok(number) = asked.recv().await {
+    ///         match live.call("double", &[Val::I32(number)]).await {
+    ///             Ok(results) => answer.try_send(results[0].unwrap_i32()).expect("the channel is unbounded"),
+    ///             Err(error) => return error.into_exit(),
+    ///         }
+    ///     }
+    ///     Exit::Normal
+    /// }))?;
+    /// for number in 0..1000 {
+    ///     vm.run_woken(|| ask.try_send(number).expect("the channel is unbounded"));
+    ///     // Usually, the answer is already there.
+    ///     assert_eq!(answered.recv_blocking(), Ok(2 * number));
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn run_woken(&self, wake: impl FnOnce()) {
+        self.machine.scheduler.run_woken(wake);
+    }
+
     /// Waits until all program output to this process's standard streams has been written or has
     /// failed.
     ///

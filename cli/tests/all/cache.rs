@@ -40,6 +40,26 @@ fn compiled_code_is_cached_once() {
 }
 
 #[test]
+fn calls_use_the_cache_too() {
+    let dir = WorkDir::new();
+    dir.write(
+        "echo.wat",
+        r#"(module (memory (export "memory") 1)
+        (func (export "echo") (param i32 i32) (result i32) (local.get 1)))"#,
+    );
+    let call = || dir.run(&["call", "echo.wat", "echo", "7"]).check(0, &[]);
+    call();
+    let [entry] = &entries(&dir)[..] else {
+        panic!("the cache must have exactly one entry")
+    };
+    // The entry is read: if it is damaged, it is compiled again and restored.
+    let good = fs::read(entry).expect("the entry exists");
+    fs::write(entry, &good[..good.len() / 2]).expect("the entry can be written");
+    call();
+    assert!(fs::read(entry).expect("the entry exists") == good);
+}
+
+#[test]
 fn a_damaged_entry_is_compiled_again() {
     let dir = WorkDir::new();
     dir.write("guest.wat", guest("(call $exit (i32.const 5))"));

@@ -295,6 +295,29 @@ pub fn the_clock_is_awake_while_a_worker_is() {
     });
 }
 
+/// A thread that is not a worker starts to run a task while the clock is falling asleep. The clock
+/// beats while the task runs.
+pub fn the_clock_is_awake_while_a_thread_is_lent() {
+    check(3, || {
+        let (case, _, ticker_parker) = Case::new(0);
+        let beaten = Parker::new();
+        let beats = beaten.unparker();
+        let ticker = {
+            let case = Arc::clone(&case);
+            loom::thread::spawn(move || {
+                case.pool.sleep_through_idleness(&ticker_parker);
+                beats.unpark();
+            })
+        };
+        let beat = case.pool.clock.beats();
+        case.pool.start_lending();
+        beaten.park();
+        case.pool.end_lending(&case.group, beat);
+        assert!(case.pool.all_asleep());
+        ticker.join().expect("the ticker does not panic");
+    });
+}
+
 /// The pool is stopped while tasks arrive. The worker exits, and each task either runs, remains in
 /// a queue or is refused.
 pub fn a_pool_that_stops_loses_no_task() {

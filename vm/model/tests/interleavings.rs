@@ -37,6 +37,11 @@ fn the_clock_is_awake_while_a_worker_is() {
 }
 
 #[test]
+fn the_clock_is_awake_while_a_thread_is_lent() {
+    lunatic_model::the_clock_is_awake_while_a_thread_is_lent();
+}
+
+#[test]
 fn a_pool_that_stops_loses_no_task() {
     lunatic_model::a_pool_that_stops_loses_no_task();
 }

@@ -53,6 +53,11 @@ impl Crew {
         })
     }
 
+    /// Returns whether the limit allows no more instances.
+    pub fn is_full(&self) -> bool {
+        *self.alive() >= self.limit
+    }
+
     fn alive(&self) -> MutexGuard<'_, usize> {
         self.alive.lock().unwrap_or_else(PoisonError::into_inner)
     }

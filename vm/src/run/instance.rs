@@ -59,6 +59,8 @@ enum Callee {
     Nothing(TypedFunc<(), ()>),
     Number(TypedFunc<i32, ()>),
     Numbers(TypedFunc<(i32, i32), ()>),
+    /// The type of most functions that the bridge calls.
+    Length(TypedFunc<(i32, i32), i32>),
     /// Any other function, with its number of results.
     Other(Func, usize),
 }
@@ -143,6 +145,10 @@ impl Instance {
                 .call_async(store, (one, other))
                 .await
                 .map(|()| Vec::new()),
+            (Callee::Length(callee), &[Val::I32(one), Val::I32(other)]) => callee
+                .call_async(store, (one, other))
+                .await
+                .map(|length| vec![Val::I32(length)]),
             (Callee::Other(callee, results), _) => {
                 let mut results = vec![Val::I32(0); *results];
                 callee
@@ -261,6 +267,9 @@ impl Callee {
         }
         if let Ok(function) = function.typed(store) {
             return Callee::Numbers(function);
+        }
+        if let Ok(function) = function.typed(store) {
+            return Callee::Length(function);
         }
         Callee::Other(function, function.ty(store).results().len())
     }

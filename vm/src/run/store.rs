@@ -68,8 +68,10 @@ fn tick(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadlin
             .map_err(Rejected)?;
     }
     // If the process has waited in the meantime, the deadline may be older than this turn, in which
-    // case the slice has just begun.
-    if store.data_mut().is_new_turn() || !store.data_mut().is_slice_over() {
+    // case the slice has just begun. On a thread that the host lends, a slice is one tick, because
+    // the host needs its thread.
+    if store.data_mut().is_new_turn() || !(store.data_mut().is_slice_over() || scheduler::is_lent())
+    {
         return Ok(UpdateDeadline::Continue(TICK));
     }
     // The next turn begins with a new slice.

@@ -95,12 +95,12 @@ impl Clock {
     }
 
     /// Wakes the ticker thread if it is asleep. All code that removes a worker from the list of
-    /// sleepers must call this method.
+    /// sleepers, or lets another thread run a task, must call this method.
     ///
-    /// This costs a fence and a load each time a worker becomes active, but there is no per-task
-    /// cost. The load comes after the store that made the worker active, and the ticker stores
-    /// `asleep` before it reads which workers are active. Both sides have a fence in between, so at
-    /// least one of the two threads sees the other's store.
+    /// This costs a fence and a load each time a thread becomes active, but workers have no
+    /// per-task cost. The load comes after the store that made the thread active, and the ticker
+    /// stores `asleep` before it reads which threads are active. Both sides have a fence in
+    /// between, so at least one of the two threads sees the other's store.
     pub(super) fn rouse(&self) {
         fence(Ordering::SeqCst);
         if self.is_asleep() {

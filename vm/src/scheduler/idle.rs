@@ -13,6 +13,8 @@
 //!
 //! Of any two such parties, the one that announces its step later sees the other's announcement.
 //! The workers can therefore never all be asleep while there is work left.
+//!
+//! Other threads can run tasks too. They are counted, but they neither search nor sleep here.
 
 use super::sync::{AtomicUsize, Mutex, Ordering, fence, lock};
 
@@ -22,12 +24,17 @@ pub(super) struct Idle {
     /// The number of workers searching for work, including workers that were woken to search and
     /// have not started yet.
     searching: AtomicUsize,
-    /// The length of `sleepers`, stored separately so that it can be read without taking the lock.
+    /// The length of `sleepers`, stored separately so that it can be read without taking the lock,
+    /// plus [`LENT`] for each thread that is not a worker and is running a task. Both are in one
+    /// number, so that a single load shows whether anything is running.
     parked: AtomicUsize,
     /// The workers that are parked or about to park and have not been picked to be woken. The last
     /// worker in the list fell asleep most recently, so its caches are the warmest.
     sleepers: Mutex<Vec<usize>>,
 }
+
+/// What a thread that is not a worker adds to the number of parked workers while it runs a task.
+const LENT: usize = 1 << (usize::BITS / 2);
 
 impl Idle {
     pub(super) fn new(workers: usize) -> Self {
@@ -40,7 +47,22 @@ impl Idle {
 
     /// Returns the number of workers in the list of sleepers.
     pub(super) fn parked(&self) -> usize {
-        self.parked.load(Ordering::SeqCst)
+        self.parked.load(Ordering::SeqCst) % LENT
+    }
+
+    /// Returns whether exactly `workers` workers are asleep and no other thread is running a task.
+    pub(super) fn is_at_rest(&self, workers: usize) -> bool {
+        self.parked.load(Ordering::SeqCst) == workers
+    }
+
+    /// Counts the calling thread, which is not a worker, as running a task.
+    pub(super) fn start_lending(&self) {
+        self.parked.fetch_add(LENT, Ordering::SeqCst);
+    }
+
+    /// Ends what [`start_lending`](Self::start_lending) started.
+    pub(super) fn end_lending(&self) {
+        self.parked.fetch_sub(LENT, Ordering::SeqCst);
     }
 
     /// Counts the calling worker as searching.
@@ -134,6 +156,21 @@ mod tests {
     #[test]
     fn no_worker_is_picked_when_none_is_asleep() {
         assert_eq!(asleep(0).pick_sleeper(), None);
+    }
+
+    #[test]
+    fn a_lent_thread_disturbs_the_rest_and_not_the_count_of_sleepers() {
+        let idle = asleep(2);
+        assert!(idle.is_at_rest(2));
+        idle.start_lending();
+        idle.start_lending();
+        assert!(!idle.is_at_rest(2));
+        assert_eq!(idle.parked(), 2);
+        assert_eq!(idle.pick_sleeper(), Some(1));
+        idle.end_lending();
+        idle.end_lending();
+        assert_eq!(idle.parked(), 1);
+        assert!(idle.is_at_rest(1));
     }
 
     #[test]

@@ -146,6 +146,18 @@ impl<T: Entry> SharedQueue<T> {
         tasks.push(Level::Woken, task, T::group, T::ready).err()
     }
 
+    /// Queues the entry of a task whose slice is over on a thread that is not a worker.
+    pub(super) fn push_spent(&self, group: &Group, entry: T) -> Pushed<T> {
+        self.push_with(|tasks| {
+            tasks.push(
+                Level::Spent,
+                (group, entry),
+                |(group, _)| group,
+                |(_, entry)| entry,
+            )
+        })
+    }
+
     /// Queues the entry of the running task, like [`RunQueue::park`].
     pub(super) fn park(&self, task: T, was_handed_over: bool, now: u64) -> Pushed<T> {
         self.push_with(|tasks| tasks.park(task, was_handed_over, now))
@@ -210,6 +222,7 @@ pub(super) struct WorkerPool<T: Entry> {
     pub(super) injected: CachePadded<SharedQueue<T>>,
     pub(super) idle: CachePadded<Idle>,
     pub(super) clock: CachePadded<Clock>,
+    rules: Arc<Rules>,
     /// Set once, to tell the workers to exit after their current tasks.
     stopping: AtomicBool,
 }
@@ -240,20 +253,42 @@ impl<T: Entry> WorkerPool<T> {
             injected: CachePadded::new(SharedQueue::new(RunQueue::without_owner(&rules))),
             idle: CachePadded::new(idle),
             clock: CachePadded::new(clock),
+            rules,
             stopping: AtomicBool::new(false),
         }
     }
 
-    /// Returns whether every worker is asleep.
+    /// Returns whether every worker is asleep and no other thread is running a task.
     pub(super) fn all_asleep(&self) -> bool {
-        self.idle.parked() == self.workers.len()
+        self.idle.is_at_rest(self.workers.len())
+    }
+
+    /// Counts the calling thread, which is not a worker, as running a task. The clock beats until
+    /// [`end_lending`](Self::end_lending) is called.
+    pub(super) fn start_lending(&self) {
+        self.idle.start_lending();
+        self.clock.rouse();
+    }
+
+    /// Ends what [`start_lending`](Self::start_lending) started, and charges the task's group if
+    /// the clock has beaten since `beat`.
+    ///
+    /// The time is counted in whole beats, because most tasks run here for a fraction of a beat,
+    /// and reading the clock twice would be a noticeable part of that. On average, this is exact.
+    pub(super) fn end_lending(&self, group: &Group, beat: u64) {
+        self.idle.end_lending();
+        let beats = self.clock.beats() - beat;
+        if beats > 0 {
+            let used = beats.saturating_mul(self.clock.period());
+            group.charge(used, &self.rules.time);
+        }
     }
 
     pub(super) fn is_idle(&self) -> bool {
         self.all_asleep() && self.injected.offered() == 0 && self.clock.is_at_rest()
     }
 
-    /// Sleeps while every worker is asleep. Called only on the ticker thread.
+    /// Sleeps while nothing runs. Called only on the ticker thread.
     pub(super) fn sleep_through_idleness(&self, parker: &Parker) {
         self.clock.sleep_while(|| self.all_asleep(), parker);
     }

@@ -10,6 +10,7 @@ use std::panic::AssertUnwindSafe;
 use super::contain::contain;
 use super::group::Group;
 use super::group_queue::Level;
+use super::lent;
 use super::pool::{LocalWorker, Pushed, WorkerCounts, WorkerPool};
 use super::sync::{Arc, AtomicUsize, Ordering, Parker, count};
 use super::task::{Ready, Task, Turn, discard, running_group, take_spent};
@@ -70,7 +71,7 @@ pub(super) fn schedule(task: Ready) {
             here.wake(task);
         }
     });
-    if let Some(task) = task {
+    if let Some(task) = task.and_then(lent::hand_over) {
         // Once it is queued, the task may run and be freed at any time, so it no longer keeps the
         // scheduler alive.
         let anchor = Arc::clone(task.anchor());
@@ -81,20 +82,26 @@ pub(super) fn schedule(task: Ready) {
 /// State shared by all threads of a scheduler.
 pub(super) struct Shared {
     pool: WorkerPool<Task>,
+    start: StartHook,
     /// The number of workers whose threads have not exited.
     present: AtomicUsize,
 }
 
 impl Shared {
-    pub(super) fn new(pool: WorkerPool<Task>) -> Self {
+    pub(super) fn new(pool: WorkerPool<Task>, start: StartHook) -> Self {
         Self {
             pool,
+            start,
             present: AtomicUsize::new(0),
         }
     }
 
     pub(super) fn pool(&self) -> &WorkerPool<Task> {
         &self.pool
+    }
+
+    pub(super) fn start(&self) -> &StartHook {
+        &self.start
     }
 
     pub(super) fn counts(&self) -> Vec<WorkerCounts> {
@@ -121,25 +128,30 @@ impl Shared {
         OWNER.get() == self.address()
     }
 
+    /// Returns whether the calling thread belongs to any scheduler.
+    pub(super) fn is_thread_owned() -> bool {
+        OWNER.get() != 0
+    }
+
     /// Marks the calling thread as belonging to this scheduler.
     pub(super) fn own_this_thread(&self) {
         OWNER.set(self.address());
     }
 
-    fn address(&self) -> usize {
+    pub(super) fn address(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
 
     /// Puts a ready task into a worker's queue or, if `worker` is `None`, into the queue for tasks
     /// from other threads.
-    fn put(&self, worker: Option<usize>, level: Level, task: Ready) {
+    pub(super) fn put(&self, worker: Option<usize>, level: Level, task: Ready) {
         let queue = worker.map_or(&*self.pool.injected, |worker| {
             &self.pool.workers[worker].queue
         });
         self.finish_push(queue.push(level, task));
     }
 
-    fn finish_push(&self, pushed: Pushed<Task>) {
+    pub(super) fn finish_push(&self, pushed: Pushed<Task>) {
         if let Some(task) = self.pool.finish_push(pushed) {
             discard([task]);
         }
@@ -196,7 +208,7 @@ pub(super) fn spawn(
 }
 
 /// The body of a worker thread.
-pub(super) fn work(anchor: Anchor, index: usize, parker: Parker, start: &StartHook) {
+pub(super) fn work(anchor: Anchor, index: usize, parker: Parker) {
     let shared: &Shared = &anchor;
     let here = Here {
         anchor: Arc::new(Arc::clone(&*anchor)),
@@ -207,7 +219,10 @@ pub(super) fn work(anchor: Anchor, index: usize, parker: Parker, start: &StartHo
     shared.own_this_thread();
     // The guard is kept until this worker's last future has been dropped, because destructors may
     // need it.
-    let _guard = contain("the start hook of a scheduler", AssertUnwindSafe(start));
+    let _guard = contain(
+        "the start hook of a scheduler",
+        AssertUnwindSafe(&shared.start),
+    );
     let mut local = LocalWorker::new(&shared.pool, index, parker);
     while let Some(task) = local.next() {
         let ready = match task {
