@@ -110,8 +110,9 @@ pub(super) fn serve(
         };
         // hyper does not notice until its next turn that nothing reads the rest of the request. It
         // then skips the rest if it has arrived. Otherwise, it closes the connection after the
-        // response, whose head must say so.
-        if exchange.is_rest_unwanted() {
+        // response, whose head must say so. If the request failed, its body may be malformed, and
+        // the response must be sent before hyper reads more of it.
+        if answered.is_ok() && exchange.is_rest_unwanted() {
             tokio::task::yield_now().await;
         }
         let answered = answered

@@ -27,6 +27,8 @@ pub(super) struct Wire {
     /// Set for HTTP/1.
     framing: Option<Framing>,
     error: Option<FramingError>,
+    /// Set once hyper has been given the error.
+    is_error_told: bool,
     /// Set if the client has closed its sending side after a whole request, or before the first.
     is_half_closed: bool,
     /// Set for HTTP/1 while the bytes that hyper was given are whole requests.
@@ -47,6 +49,7 @@ impl Wire {
             is_between: framing.is_some(),
             framing,
             error: None,
+            is_error_told: false,
             is_half_closed: false,
         }
     }
@@ -86,13 +89,21 @@ impl Wire {
 
     /// Stops reading. Does not disturb a request that is being answered, unless the error is in its
     /// body.
-    fn end(&self) -> Poll<io::Result<()>> {
+    fn end(&mut self) -> Poll<io::Result<()>> {
         match self.error {
             Some(FramingError {
                 is_in_body: true,
                 why,
                 ..
-            }) => Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why))),
+            }) => {
+                // hyper reports the first error to the body's reader, or skips the body if nothing
+                // reads it. It would take a second one for the failure of the connection, and would
+                // not send the response.
+                if std::mem::replace(&mut self.is_error_told, true) {
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why)))
+            }
             // hyper would mistake the end of the stream for a disconnect, and discard whatever it
             // has not sent yet. Reading stays pending, and the task that drives the connection has
             // hyper finish as soon as nothing is being answered, so no waker is needed.
