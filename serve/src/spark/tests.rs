@@ -922,6 +922,11 @@ async fn a_spark_serves_a_connection_and_each_side_can_end_first() {
         r#"(func (export "_start") (drop (call $hear (i64.const 0))))"#,
     );
     let process = waits.process().clone();
+    // A kill that arrives while the spark runs takes effect at its next turn. If the spark had not
+    // begun to wait, it could find the end of the comm and exit before that.
+    while !lab.functions.vm().is_idle() {
+        tokio::task::yield_now().await;
+    }
     drop(waits);
     assert!(matches!(process.exited().await, Exit::Killed));
     lab.all_gone().await;
