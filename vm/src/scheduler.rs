@@ -52,18 +52,18 @@ use self::worker::{Anchor, Shared, StartHook};
 ///
 /// *Within a group*, each worker has a queue for each of three kinds of tasks: *woken* tasks, whose
 /// event has happened; *new* tasks; and *spent* tasks, whose slice is over and which reported this
-/// with [`spent`] or [`end_slice`]. Woken tasks run first. While new tasks are quick, they alternate
-/// with woken tasks. Once a new task uses half a slice, new tasks alternate with spent tasks
-/// instead, until a new task is quick again; among a thousand of them, the oldest and the newest
-/// take turns, so that a quick one does not have to wait for all the others. To keep woken tasks
-/// from starving the others, a streak of them ends after a slice (or after 1,024 tasks), and then
-/// one other task runs. A task that is woken while running, and does not report that its slice is
-/// over, is treated as woken.
+/// with [`spent`] or [`end_slice`]. Woken tasks run first. While new tasks are quick, they
+/// alternate with woken tasks. Once a new task uses half a slice, new tasks alternate with spent
+/// tasks instead, until a new task is quick again; among a thousand of them, the oldest and the
+/// newest take turns, so that a quick one does not have to wait for all the others. To keep woken
+/// tasks from starving the others, a streak of them ends after a slice (or after 1,024 tasks), and
+/// then one other task runs. A task that is woken while running, and does not report that its slice
+/// is over, is treated as woken.
 ///
 /// Woken and new tasks run in the order of their arrival. Spent tasks run in the order in which
 /// their next turn is due, by the time that they used: each gets the same time, to within a few
-/// slices. A slice ends at a beat no matter how short before the beat it began. A task that has used
-/// less than half a slice when its slice ends is therefore only *interrupted*: as long as this
+/// slices. A slice ends at a beat no matter how short before the beat it began. A task that has
+/// used less than half a slice when its slice ends is therefore only *interrupted*: as long as this
 /// remains true, it does not wait until all other tasks have run, but takes turns with them.
 ///
 /// *Among groups*, the workers' time is divided in proportion to [`Weight`], using start-time fair
@@ -75,16 +75,18 @@ use self::worker::{Anchor, Shared, StartHook};
 /// or ten thousand tasks that compute. If only one group has tasks, and none of them is spent, time
 /// is counted only once per beat. Idle groups do not accumulate credit.
 ///
-/// A woken task runs on the worker that woke it. If it was woken by a running task of its own group,
-/// it runs next, ahead of the tasks that are waiting in the worker's queues; only the first task
-/// that a turn wakes does. A streak of such hand-overs ends at a beat, or after eight of them while
-/// other tasks are waiting; the next task to run is then chosen as described above. Tasks made ready by other threads go through a
-/// shared queue, which every worker checks before running a task. An idle worker steals half of
-/// another worker's waiting tasks, those first that would run first; each task stays in a queue of
-/// the same kind, and keeps the difference between the time that it used and the time that the
-/// others used. A worker that has tasks balances its queue with one other worker's per beat. If a
-/// busy worker has only one task waiting, that task stays there until the next beat: when two tasks
-/// exchange messages, moving the one that was just woken to another core costs more than it gains.
+/// A woken task runs on the worker that woke it. If it was woken by a running task of its own
+/// group, it runs next, ahead of the tasks that are waiting in the worker's queues; only the first
+/// task that a turn wakes does. A streak of such hand-overs ends at a beat, or after eight of them
+/// while other tasks are waiting; the next task to run is then chosen as described above.
+///
+/// Tasks made ready by other threads go through a shared queue, which every worker checks before
+/// running a task. An idle worker steals half of another worker's waiting tasks, those first that
+/// would run first; each task stays in a queue of the same kind, and keeps the difference between
+/// the time that it used and the time that the others used. A worker that has tasks balances its
+/// queue with one other worker's per beat. If a busy worker has only one task waiting, that task
+/// stays there until the next beat: when two tasks exchange messages, moving the one that was just
+/// woken to another core costs more than it gains.
 ///
 /// # Panics and blocking
 ///
@@ -807,6 +809,21 @@ mod tests {
         wakers
     }
 
+    /// Spawns a task that waits, and must not run after a shutdown. Returns its waker, and what it
+    /// sends when it is dropped.
+    fn waiting_until_shutdown(scheduler: &Scheduler) -> (Waker, Receiver<&'static str>) {
+        let (sender, dropped) = channel();
+        let (outside, wakers) = channel();
+        let notifier = NotifyOnDrop::new(&sender, "dropped");
+        scheduler.spawn(async move {
+            let _notifier = notifier;
+            be_woken_by(&outside).await;
+            panic!("ran after shutdown");
+        });
+        let waker = wakers.recv().expect("the task sends its waker");
+        (waker, dropped)
+    }
+
     #[test]
     fn a_woken_task_runs_on_the_thread_that_lends_itself() {
         let scheduler = manual(1);
@@ -987,15 +1004,7 @@ mod tests {
     #[test]
     fn a_task_that_is_woken_after_shutdown_does_not_run_on_a_lent_thread() {
         let scheduler = manual(1);
-        let (sender, dropped) = channel();
-        let (outside, wakers) = channel();
-        let notifier = NotifyOnDrop::new(&sender, "dropped");
-        scheduler.spawn(async move {
-            let _notifier = notifier;
-            be_woken_by(&outside).await;
-            panic!("ran after shutdown");
-        });
-        let waker = wakers.recv().expect("the task sends its waker");
+        let (waker, dropped) = waiting_until_shutdown(&scheduler);
         scheduler.shutdown();
         scheduler.run_woken(|| waker.wake());
         assert_eq!(dropped.try_recv(), Ok("dropped"));
@@ -1103,15 +1112,7 @@ mod tests {
     #[test]
     fn a_task_that_a_stopped_worker_was_handed_over_to_is_dropped() {
         let scheduler = Arc::new(manual(1));
-        let (sender, dropped) = channel();
-        let (outside, wakers) = channel();
-        let notifier = NotifyOnDrop::new(&sender, "dropped");
-        scheduler.spawn(async move {
-            let _notifier = notifier;
-            be_woken_by(&outside).await;
-            panic!("ran after shutdown");
-        });
-        let waker = wakers.recv().expect("the task sends its waker");
+        let (waker, dropped) = waiting_until_shutdown(&scheduler);
         let own = Arc::clone(&scheduler);
         scheduler.spawn(async move {
             waker.wake();
@@ -1263,15 +1264,7 @@ mod tests {
     #[test]
     fn a_task_that_is_waiting_at_shutdown_is_dropped_when_it_is_woken() {
         let scheduler = manual(2);
-        let (sender, dropped) = channel();
-        let (outside, wakers) = channel();
-        let notifier = NotifyOnDrop::new(&sender, "dropped");
-        scheduler.spawn(async move {
-            let _notifier = notifier;
-            be_woken_by(&outside).await;
-            panic!("ran after shutdown");
-        });
-        let waker = wakers.recv().expect("the task sends its waker");
+        let (waker, dropped) = waiting_until_shutdown(&scheduler);
         scheduler.shutdown();
         assert!(dropped.try_recv().is_err());
         waker.wake();

@@ -279,7 +279,7 @@ pub(super) enum Turn {
     Ended,
     /// The task was woken while it was running.
     Woken(Ready),
-    /// The task's slice is over, and it is to be parked.
+    /// The task's slice is over, and the worker parks the task.
     Spent(Parked),
     /// The task's slice is over, but the task was woken while it was running.
     Interrupted(Ready),
