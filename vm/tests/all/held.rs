@@ -510,16 +510,23 @@ fn a_machine_that_is_short_of_memory_refuses_in_order() {
     lab.exit(&spawn(&greedy).expect("memory is no longer scarce"));
 }
 
-#[test]
-fn granted_directories_and_open_databases_count_as_descriptors() {
+/// Returns an environment that grants a new directory as `/data`, which contains the directory
+/// `inner`.
+fn with_directories(lab: &Lab) -> (tempfile::TempDir, Environment) {
     let place = tempfile::tempdir().expect("a temporary directory can be created");
     std::fs::create_dir(place.path().join("inner")).expect("the directory is new");
-    let lab = Lab::new();
     let environment = lab.environment_with(|config| {
         config
             .preopen(place.path(), "/data", Access::Write)
             .expect("the path is a directory");
     });
+    (place, environment)
+}
+
+#[test]
+fn granted_directories_and_open_databases_count_as_descriptors() {
+    let lab = Lab::new();
+    let (_place, environment) = with_directories(&lab);
     let module = lab.module(&guest(
         &[
             "lunatic::sqlite::open",
@@ -552,14 +559,8 @@ fn granted_directories_and_open_databases_count_as_descriptors() {
 
 #[test]
 fn a_replaced_directory_counts_until_no_environment_has_it() {
-    let place = tempfile::tempdir().expect("a temporary directory can be created");
-    std::fs::create_dir(place.path().join("inner")).expect("the directory is new");
     let lab = Lab::new();
-    let environment = lab.environment_with(|config| {
-        config
-            .preopen(place.path(), "/data", Access::Write)
-            .expect("the path is a directory");
-    });
+    let (_place, environment) = with_directories(&lab);
     let module = lab.module(&guest(
         &[
             "lunatic::environment::create",
